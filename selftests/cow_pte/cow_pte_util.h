@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the COW page table tests have in common.
+ *
+ * A test program is a table of cases.  The runner forks one process per case, so
+ * a case may simply exit when something is wrong, from whatever process of its
+ * tree it is in.  The runner kills what is left, reaps it, compares the system's
+ * page tables and anonymous memory with what they were before, and reports.
+ */
+#ifndef COW_PTE_UTIL_H
+#define COW_PTE_UTIL_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#ifndef PR_SET_COW_PTE
+#define PR_SET_COW_PTE	0x43505445
+#define PR_GET_COW_PTE	0x43505446
+#endif
+#ifndef CLONE_COW_PTE
+#define CLONE_COW_PTE	0x800000000000ULL
+#endif
+
+#define PAGE		4096UL
+#define BLOCK_PAGES	512UL
+#define BLOCK		(PAGE * BLOCK_PAGES)
+
+#define ARRAY_LEN(a)	(sizeof(a) / sizeof((a)[0]))
+
+/* Where sharing is decided and counted. */
+#define SYSCTL_MODE	"/proc/sys/vm/cow_pte"
+#define SYSCTL_MIN	"/proc/sys/vm/cow_pte_min_entries"
+
+struct cow_case {
+	const char *name;
+	void (*fn)(void);
+};
+
+/**
+ * cow_main() - Run a table of cases and report in TAP
+ * @argc: as given to main()
+ * @argv: as given to main()
+ * @cases: the cases, run in this order
+ * @nr: how many
+ *
+ * Return: the exit status: 0 all passed, 1 one failed, 4 nothing could be run.
+ */
+int cow_main(int argc, char **argv, const struct cow_case *cases, size_t nr);
+
+/* True when every fork is an ordinary one and no event is looked at. */
+extern bool plain;
+/* Decides the data written; printed, and settable with --seed. */
+extern uint64_t seed;
+
+/* Number of rounds a loop should make, scaled by --rounds. */
+unsigned int rounds(unsigned int n);
+
+/* Leaving a case early.  Both may be called by any process of the case. */
+void fail_at(const char *file, int line, const char *fmt, ...)
+	__attribute__((noreturn, format(printf, 3, 4)));
+void skip_case(const char *fmt, ...)
+	__attribute__((noreturn, format(printf, 1, 2)));
+void note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+#define fail(...)	fail_at(__FILE__, __LINE__, __VA_ARGS__)
+#define check(cond, ...)						\
+	do {								\
+		if (!(cond))						\
+			fail_at(__FILE__, __LINE__, __VA_ARGS__);	\
+	} while (0)
+
+/* Processes. */
+pid_t xfork(void);
+pid_t xclone3(uint64_t flags);
+/* fork, and prove that the child joined at least @blocks tables */
+pid_t fork_sharing(unsigned long blocks);
+/* the tables other than the case's own that a fork of the case shares */
+long background_shares(void);
+void done(void) __attribute__((noreturn));
+void join(pid_t pid);
+int join_status(pid_t pid);
+/* wait until a process, child or not, has let go of its memory */
+void wait_gone(pid_t pid);
+void set_mode(int mode);
+
+/* Events of /proc/vmstat. */
+enum cow_event {
+	EV_SHARE, EV_BREAK, EV_REUSE, EV_DETACH, EV_INPLACE,
+	EV_FB_VMA, EV_FB_SMALL, EV_FB_PINNED, EV_FB_NOMEM, EV_FB_NOTIFIER,
+	NR_EVENTS,
+};
+
+struct events {
+	long v[NR_EVENTS];
+};
+
+extern const char *const event_names[NR_EVENTS];
+
+bool events_get(struct events *e);
+/* how often @ev happened since @since; 0 in plain mode */
+long event_delta(const struct events *since, enum cow_event ev);
+
+/* At least / exactly / at most that many.  Nothing is asserted in plain mode. */
+#define expect_events(since, ev, op, nr)				\
+	do {								\
+		long __d = event_delta(since, ev), __n = (nr);		\
+									\
+		if (!plain && !(__d op __n))				\
+			fail_at(__FILE__, __LINE__,			\
+				"%s: %ld, expected %s %ld",		\
+				event_names[ev], __d, #op, __n);	\
+	} while (0)
+
+/* Ordering between the processes of a case: counters that can be waited for. */
+#define NR_STEPS	32
+void steps_reset(void);
+void arrive(int step);
+void await(int step, unsigned int value);
+void barrier(int step, unsigned int n);
+void spin_barrier(int step, unsigned int n);
+/* words the processes of a case share */
+#define NR_SLOTS	64
+extern volatile uint64_t *slots;
+
+/* Memory. */
+char *map_blocks(unsigned long nr);
+char *map_file_blocks(unsigned long nr, int fd);
+void unmap_blocks(char *p, unsigned long nr);
+int test_file(unsigned long pages, unsigned int owner);
+int test_file_in(const char *dir, unsigned long pages, unsigned int owner);
+
+/* @owner says who wrote a page last; 0 is a page of zeroes */
+#define OWNER_ZERO	0
+void fill(char *base, unsigned long first, unsigned long nr, unsigned int owner);
+void verify_at(const char *file, int line, char *base, unsigned long first,
+	       unsigned long nr, unsigned int owner);
+#define verify(base, first, nr, owner)					\
+	verify_at(__FILE__, __LINE__, base, first, nr, owner)
+/* the same for data that is not mapped at its place, such as a read buffer */
+void pattern_page(void *buf, unsigned long page, unsigned int owner);
+bool page_is(const void *buf, unsigned long page, unsigned int owner);
+void read_pages(char *base, unsigned long first, unsigned long nr);
+/* true if the access raised SIGSEGV or SIGBUS */
+bool read_faults(char *p);
+bool write_faults(char *p);
+
+/* What the kernel tells. */
+long status_kb(pid_t pid, const char *field);
+long meminfo_kb(const char *field);
+long vmstat(const char *field);
+void vmstat_refresh(void);
+uint64_t pagemap(pid_t pid, void *addr);
+#define PM_PRESENT	(1ULL << 63)
+#define PM_SWAP		(1ULL << 62)
+#define PM_FILE		(1ULL << 61)
+#define PM_EXCLUSIVE	(1ULL << 56)
+#define PM_SOFT_DIRTY	(1ULL << 55)
+long smaps_kb(pid_t pid, void *addr, const char *field);
+int write_file(const char *path, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+long read_long(const char *path);
+bool have_swap(void);
+/* a number generator; each process of a case owns its state */
+uint64_t rnd(uint64_t *state);
+bool feature_present(void);
+
+#endif /* COW_PTE_UTIL_H */
