@@ -1,209 +1,510 @@
 // SPDX-License-Identifier: GPL-2.0
-/* prctl(), clone3() flag and sysctls of shared PTE tables. */
-#include "util.h"
+/*
+ * The prctl, the clone3 flag, the sysctls and the counters: what is accepted, what
+ * it means, what is inherited, and that a refused call changes nothing.
+ */
+#include <errno.h>
+#include <fcntl.h>
 #include <linux/sched.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
-static long clone3_fork(uint64_t flags)
-{
-	struct clone_args args = { .flags = flags, .exit_signal = SIGCHLD };
+#include "cow_pte_util.h"
 
-	fflush(stdout);
-	return syscall(SYS_clone3, &args, sizeof(args));
-}
+enum { ORIGIN = 1, PARENT, CHILD };
+
+#define NR	8UL
 
 static int get_mode(void)
 {
 	return prctl(PR_GET_COW_PTE, 0, 0, 0, 0);
 }
 
-/* Tables shared by one fork of a process with one full block. */
-static long fork_shares(uint64_t flags)
+static int set_raw(unsigned long mode)
 {
-	long before = ev("share");
-	long pid = clone3_fork(flags);
-
-	EXPECT(pid >= 0, "clone3: %s", strerror(errno));
-	if (!pid)
-		_exit(0);
-	waitpid(pid, NULL, 0);
-	return ev("share") - before;
+	return prctl(PR_SET_COW_PTE, mode, 0, 0, 0);
 }
 
-/* Off at first, on, off again; the getter agrees each time. */
-static void t_prctl(void)
+/* Nothing here can be looked at without the feature. */
+static void needs_feature(void)
 {
-	EXPECT(get_mode() == 0, "mode %d", get_mode());
-	EXPECT(prctl(PR_SET_COW_PTE, 1, 0, 0, 0) == 0, "set 1");
-	EXPECT(get_mode() == 1, "mode %d", get_mode());
-	EXPECT(prctl(PR_SET_COW_PTE, 0, 0, 0, 0) == 0, "set 0");
-	EXPECT(get_mode() == 0, "mode %d", get_mode());
+	if (plain)
+		skip_case("nothing to see with plain forks");
 }
 
-/* What is not understood is refused and changes nothing. */
-static void t_prctl_invalid(void)
+/* Tables shared by one fork of memory with NR full blocks. */
+static long shares_of(uint64_t flags)
 {
-	static const unsigned long bad[][4] = {
-		{ 2 }, { -1UL }, { 1UL << 32 }, { 1, 1 }, { 0, 1 }, { 1, 0, 1 },
-		{ 1, 0, 0, 1 }, { 0, 0, 0, 1 },
+	char *p = map_blocks(NR);
+	struct events before;
+	long delta;
+	pid_t pid;
+
+	fill(p, 0, NR * BLOCK_PAGES, ORIGIN);
+	events_get(&before);
+	pid = flags == (uint64_t)-1 ? xfork() : xclone3(flags);
+	check(pid >= 0, "clone3 %#llx", (unsigned long long)flags);
+	if (!pid) {
+		verify(p, 0, NR * BLOCK_PAGES, ORIGIN);
+		fill(p, 3, 1, CHILD);
+		done();
+	}
+	join(pid);
+	delta = event_delta(&before, EV_SHARE);
+	verify(p, 0, NR * BLOCK_PAGES, ORIGIN);
+	fill(p, 0, 1, PARENT);
+	unmap_blocks(p, NR);
+	return delta;
+}
+
+#define FORK	((uint64_t)-1)
+
+#define expect_shared(flags)						\
+	do {								\
+		long __n = shares_of(flags);				\
+									\
+		check(__n >= (long)NR, "%ld tables shared", __n);	\
+	} while (0)
+
+#define expect_copied(flags)						\
+	do {								\
+		long __n = shares_of(flags);				\
+									\
+		check(__n == 0, "%ld tables shared, expected none", __n); \
+	} while (0)
+
+/* Setting 1 and 0 works any number of times, and is what PR_GET tells. */
+static void set_and_get(void)
+{
+	int i;
+
+	needs_feature();
+	for (i = 0; i < 3; i++) {
+		check(!set_raw(1) && get_mode() == 1, "on");
+		check(!set_raw(1) && get_mode() == 1, "on again");
+		check(!set_raw(0) && get_mode() == 0, "off");
+		check(!set_raw(0) && get_mode() == 0, "off again");
+	}
+}
+
+/* Unknown modes and arguments that must be zero: EINVAL, nothing changed. */
+static void bad_prctl(void)
+{
+	static const unsigned long modes[] = {
+		2, 3, 4, 256, 1UL << 31, 1UL << 32, (1UL << 32) | 1, -1UL, -2UL,
 	};
+	unsigned int mode, i;
 
-	for (int mode = 0; mode < 2; mode++) {
-		SYS(prctl(PR_SET_COW_PTE, mode, 0, 0, 0));
-		for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-			errno = 0;
-			EXPECT(prctl(PR_SET_COW_PTE, bad[i][0], bad[i][1],
-				     bad[i][2], bad[i][3]) == -1 && errno == EINVAL,
-			       "row %zu: errno %d", i, errno);
-			EXPECT(get_mode() == mode, "row %zu changed the mode", i);
+	needs_feature();
+	for (mode = 0; mode < 2; mode++) {
+		check(!set_raw(mode), "mode %u", mode);
+		for (i = 0; i < ARRAY_LEN(modes); i++) {
+			check(set_raw(modes[i]) == -1 && errno == EINVAL,
+			      "mode %#lx accepted", modes[i]);
+			check(get_mode() == (int)mode, "mode %#lx changed it",
+			      modes[i]);
 		}
-		EXPECT(prctl(PR_GET_COW_PTE, 1, 0, 0, 0) == -1 && errno == EINVAL, "get");
+		for (i = 0; i < 3; i++) {
+			check(prctl(PR_SET_COW_PTE, !mode, i == 0, i == 1,
+				    i == 2) == -1 && errno == EINVAL,
+			      "argument %u accepted", i + 3);
+			check(get_mode() == (int)mode, "argument %u changed it",
+			      i + 3);
+		}
+		for (i = 0; i < 4; i++)
+			check(prctl(PR_GET_COW_PTE, i == 0, i == 1, i == 2,
+				    i == 3) == -1 && errno == EINVAL,
+			      "PR_GET: argument %u accepted", i + 2);
 	}
 }
 
-/* Inherited by fork, and by the child of the child. */
-static void t_inherit(void)
+/* The child has the parent's mode, and its own from then on. */
+static void inherited_by_fork(void)
 {
-	int status;
+	unsigned int mode;
 
-	cow_on();
-	if (!fork()) {
-		if (!fork())
-			_exit(get_mode() == 1 ? 0 : 1);
-		wait(&status);
-		_exit(get_mode() == 1 && !status ? 0 : 1);
+	needs_feature();
+	for (mode = 0; mode < 2; mode++) {
+		pid_t pid;
+
+		check(!set_raw(mode), "mode %u", mode);
+		pid = xfork();
+		if (!pid) {
+			check(get_mode() == (int)mode, "not inherited");
+			check(!set_raw(!mode), "mode %u", !mode);
+			pid = xfork();
+			if (!pid) {
+				check(get_mode() == !mode, "not inherited");
+				done();
+			}
+			join(pid);
+			done();
+		}
+		join(pid);
+		check(get_mode() == (int)mode, "changed by the child");
 	}
-	wait(&status);
-	EXPECT(!status, "status %x", status);
-	cow_off();
-	if (!fork())
-		_exit(get_mode());
-	wait(&status);
-	EXPECT(!status, "the switched off mode is inherited as on");
 }
 
-/* Kept over exec: main() below knows the argument. */
-static void t_exec(void)
+/* The mode stays over exec, so that a launcher can start any program with it. */
+static void kept_over_exec(void)
 {
-	for (int mode = 0; mode < 2; mode++) {
+	unsigned int mode;
+
+	needs_feature();
+	for (mode = 0; mode < 2; mode++) {
+		pid_t pid;
 		int status;
 
-		if (!fork()) {
-			SYS(prctl(PR_SET_COW_PTE, mode, 0, 0, 0));
-			execl("/proc/self/exe", "interface", "--mode", NULL);
-			_exit(9);
+		check(!set_raw(mode), "mode %u", mode);
+		pid = xfork();
+		if (!pid) {
+			execl("/proc/self/exe", "interface", "--mode-as-status",
+			      (char *)NULL);
+			fail("exec");
 		}
-		wait(&status);
-		EXPECT(WEXITSTATUS(status) == mode, "mode %d after exec: %x", mode, status);
+		status = join_status(pid);
+		check(WIFEXITED(status) && WEXITSTATUS(status) == 40 + (int)mode,
+		      "wait status %#x after exec with mode %u", status, mode);
 	}
 }
 
-/* The flag shares for one fork and leaves the mode of both alone. */
-static void t_clone_flag(void)
+/* The mode is that of the memory: all threads have the same. */
+static void *set_on(void *arg)
 {
-	char *p = blocks(1);
-	long pid;
-	int status;
+	(void)arg;
+	return set_raw(1) ? "failed" : NULL;
+}
 
-	fill(p, BLOCK_PAGES, 1);
-	EXPECT(fork_shares(0) == 0, "shared without being asked");
-	EXPECT(fork_shares(CLONE_COW_PTE) >= 1, "flag ignored");
-	EXPECT(get_mode() == 0, "the flag changed the parent's mode");
-	pid = clone3_fork(CLONE_COW_PTE);
+static void one_mode_for_all_threads(void)
+{
+	pthread_t thread;
+	void *ret;
+
+	needs_feature();
+	check(!set_raw(0), "off");
+	check(!pthread_create(&thread, NULL, set_on, NULL), "pthread_create");
+	pthread_join(thread, &ret);
+	check(!ret && get_mode() == 1, "set by a thread, mode is %d",
+	      get_mode());
+}
+
+/* Anybody may set the mode, only root the sysctl. */
+static void needs_no_privilege(void)
+{
+	struct stat st;
+	pid_t pid;
+
+	needs_feature();
+	check(!stat(SYSCTL_MODE, &st), SYSCTL_MODE);
+	check((st.st_mode & 07777) == 0644, "mode %o", st.st_mode);
+	pid = xfork();
+	if (!pid) {
+		check(!setgid(65534) && !setuid(65534), "setuid");
+		check(!set_raw(0) && !set_raw(1) && get_mode() == 1, "prctl");
+		check(write_file(SYSCTL_MODE, "2") && errno == EACCES,
+		      "the sysctl was writable");
+		expect_shared(FORK);
+		done();
+	}
+	join(pid);
+}
+
+/* Values of vm.cow_pte outside 0 to 2, or no numbers: EINVAL, nothing changed. */
+static void bad_sysctl(void)
+{
+	static const char *const values[] = {
+		"3", "-1", "100", "x", "4294967296", "4294967297",
+		"99999999999999999999",
+	};
+	unsigned int mode, i;
+
+	needs_feature();
+	for (mode = 0; mode <= 2; mode++) {
+		check(!write_file(SYSCTL_MODE, "%u", mode), "%u", mode);
+		check(read_long(SYSCTL_MODE) == mode, "%u", mode);
+		for (i = 0; i < ARRAY_LEN(values); i++) {
+			check(write_file(SYSCTL_MODE, "%s", values[i]) &&
+			      errno == EINVAL, "'%s' accepted", values[i]);
+			check(read_long(SYSCTL_MODE) == mode, "'%s' changed it",
+			      values[i]);
+		}
+	}
+}
+
+/* 0: the mode and the flag are accepted, and every fork is an ordinary one. */
+static void sysctl_never(void)
+{
+	needs_feature();
+	check(!write_file(SYSCTL_MODE, "0"), "0");
+	check(!set_raw(1) && get_mode() == 1, "prctl");
+	expect_copied(FORK);
+	expect_copied(CLONE_COW_PTE);
+	check(get_mode() == 1, "mode forgotten");
+	check(!write_file(SYSCTL_MODE, "1"), "1");
+	expect_shared(FORK);
+}
+
+/* 1: those who asked share. */
+static void sysctl_opt_in(void)
+{
+	needs_feature();
+	check(!write_file(SYSCTL_MODE, "1"), "1");
+	check(!set_raw(0), "off");
+	expect_copied(FORK);
+	expect_copied(0);
+	expect_shared(CLONE_COW_PTE);
+	check(!set_raw(1), "on");
+	expect_shared(FORK);
+	expect_shared(0);
+	expect_shared(CLONE_COW_PTE);
+	check(!set_raw(0), "off");
+	expect_copied(FORK);
+}
+
+/* 2: all share, whatever their mode. */
+static void sysctl_always(void)
+{
+	needs_feature();
+	check(!write_file(SYSCTL_MODE, "2"), "2");
+	check(!set_raw(0), "off");
+	expect_shared(FORK);
+	check(get_mode() == 0, "mode changed");
+	check(!set_raw(1), "on");
+	expect_shared(FORK);
+	check(!write_file(SYSCTL_MODE, "1"), "1");
+	check(!set_raw(0), "off");
+	expect_copied(FORK);
+}
+
+/*
+ * The flag is for one fork: the child's mode is off, and with the mode off the next
+ * fork copies, even of tables that are shared at that moment.
+ */
+static void flag_is_for_one_fork(void)
+{
+	char *p = map_blocks(NR);
+	struct events before;
+	pid_t first, second;
+
+	needs_feature();
+	check(!set_raw(0), "off");
+	fill(p, 0, NR * BLOCK_PAGES, ORIGIN);
+	events_get(&before);
+	first = xclone3(CLONE_COW_PTE);
+	check(first >= 0, "clone3");
+	if (!first) {
+		check(get_mode() == 0, "the flag has set the mode");
+		await(0, 1);
+		verify(p, 0, NR * BLOCK_PAGES, ORIGIN);
+		events_get(&before);
+		second = xfork();
+		if (!second) {
+			verify(p, 0, NR * BLOCK_PAGES, ORIGIN);
+			fill(p, 0, NR * BLOCK_PAGES, CHILD);
+			done();
+		}
+		expect_events(&before, EV_SHARE, ==, 0);
+		join(second);
+		verify(p, 0, NR * BLOCK_PAGES, ORIGIN);
+		done();
+	}
+	expect_events(&before, EV_SHARE, >=, (long)NR);
+	check(get_mode() == 0, "the flag has set the mode");
+	events_get(&before);
+	second = xfork();
+	if (!second) {
+		verify(p, 0, NR * BLOCK_PAGES, ORIGIN);
+		done();
+	}
+	expect_events(&before, EV_SHARE, ==, 0);
+	fill(p, 0, 600, PARENT);
+	join(second);
+	arrive(0);
+	join(first);
+	verify(p, 0, 600, PARENT);
+	verify(p, 600, NR * BLOCK_PAGES - 600, ORIGIN);
+	unmap_blocks(p, NR);
+}
+
+/* The flag makes no sense with CLONE_VM; unknown neighbours stay refused. */
+static void bad_flags(void)
+{
+	static const uint64_t flags[] = {
+		CLONE_COW_PTE | CLONE_VM,
+		CLONE_COW_PTE | CLONE_VM | CLONE_VFORK,
+		CLONE_COW_PTE | CLONE_VM | CLONE_SIGHAND | CLONE_THREAD,
+		CLONE_COW_PTE | CLONE_COW_PTE << 1,
+		CLONE_COW_PTE | CLONE_COW_PTE >> 1,
+		CLONE_COW_PTE << 1,
+		CLONE_COW_PTE >> 1,
+		1ULL << 63 | CLONE_COW_PTE,
+	};
+	struct events before;
+	unsigned int i;
+
+	needs_feature();
+	events_get(&before);
+	for (i = 0; i < ARRAY_LEN(flags); i++) {
+		pid_t pid = xclone3(flags[i]);
+
+		if (!pid)
+			_exit(1);
+		check(pid < 0 && errno == EINVAL, "flags %#llx accepted",
+		      (unsigned long long)flags[i]);
+	}
+	expect_events(&before, EV_SHARE, ==, 0);
+}
+
+/* clone() looks at the lower half of its flags only, as for all newer ones. */
+static void clone_ignores_the_flag(void)
+{
+	struct events before;
+	pid_t pid;
+
+	needs_feature();
+	check(!set_raw(0), "off");
+	events_get(&before);
+	pid = syscall(SYS_clone, CLONE_COW_PTE | SIGCHLD, 0, 0, 0, 0);
 	if (!pid)
-		_exit(get_mode());
-	waitpid(pid, &status, 0);
-	EXPECT(!status, "the flag changed the child's mode");
-	EXPECT(fork_shares(0) == 0, "the next fork shared too");
+		done();
+	check(pid > 0, "clone");
+	join(pid);
+	expect_events(&before, EV_SHARE, ==, 0);
 }
 
-static void t_clone_flag_invalid(void)
+/* Switching off while tables are shared leaves them shared, and correct. */
+static void off_while_shared(void)
 {
-	EXPECT(clone3_fork(CLONE_COW_PTE | CLONE_VM) == -1 && errno == EINVAL,
-	       "with CLONE_VM: %s", strerror(errno));
-	EXPECT(clone3_fork(CLONE_COW_PTE << 1) == -1 && errno == EINVAL,
-	       "unknown flag: %s", strerror(errno));
-}
+	unsigned int round;
 
-/* 0: nobody shares; 1: who asked; 2: all.  Prctl and flag are not refused by 0. */
-static void t_sysctl(void)
-{
-	char *p = blocks(1);
+	for (round = 0; round < rounds(10); round++) {
+		char *p = map_blocks(NR);
+		struct events before;
+		pid_t pid;
 
-	fill(p, BLOCK_PAGES, 2);
-	SYS(sysctl_set("cow_pte", 0));
-	cow_on();
-	EXPECT(get_mode() == 1, "the switch is not kept");
-	EXPECT(fork_shares(0) == 0, "0: shared by prctl");
-	EXPECT(fork_shares(CLONE_COW_PTE) == 0, "0: shared by flag");
-	sysctl_set("cow_pte", 1);
-	EXPECT(fork_shares(0) >= 1, "1: not shared");
-	cow_off();
-	EXPECT(fork_shares(0) == 0, "1: shared without being asked");
-	sysctl_set("cow_pte", 2);
-	EXPECT(fork_shares(0) >= 1, "2: not shared");
-	sysctl_set("cow_pte", 1);
-	CHECK(p, BLOCK_PAGES, 2);
-}
-
-static void t_sysctl_invalid(void)
-{
-	static const long bad[] = { -1, 3, 1000 };
-
-	for (size_t i = 0; i < 3; i++) {
-		EXPECT(sysctl_set("cow_pte", bad[i]) == -EINVAL, "%ld taken", bad[i]);
-		EXPECT(sysctl_get("cow_pte") == 1, "%ld changed it", bad[i]);
+		steps_reset();
+		set_mode(1);
+		fill(p, 0, NR * BLOCK_PAGES, ORIGIN);
+		pid = fork_sharing(NR);
+		if (!pid) {
+			set_mode(0);
+			await(0, 1);
+			verify(p, 0, NR * BLOCK_PAGES, ORIGIN);
+			fill(p, 0, 1000, CHILD);
+			verify(p, 1000, NR * BLOCK_PAGES - 1000, ORIGIN);
+			done();
+		}
+		set_mode(0);
+		events_get(&before);
+		fill(p, 0, NR * BLOCK_PAGES, PARENT);
+		expect_events(&before, EV_BREAK, >=, (long)NR);
+		arrive(0);
+		join(pid);
+		verify(p, 0, NR * BLOCK_PAGES, PARENT);
+		unmap_blocks(p, NR);
 	}
-	EXPECT(sysctl_set("cow_pte_min_entries", 0) == -EINVAL, "0 taken");
-	EXPECT(sysctl_set("cow_pte_min_entries", 513) == -EINVAL, "513 taken");
-	EXPECT(sysctl_get("cow_pte_min_entries") == 1, "changed");
+	set_mode(1);
 }
 
-/* A block with fewer entries than the threshold is copied, and counted. */
-static void t_threshold(void)
+/* The same for the kill switch, pulled by somebody else. */
+static void kill_switch_while_shared(void)
 {
-	char *p = blocks(1);
-	long small;
+	char *p = map_blocks(NR);
+	pid_t pid;
 
-	fill(p, 31, 3);
-	cow_on();
-	sysctl_set("cow_pte_min_entries", 512);
-	small = ev("fallback_small");
-	EXPECT(fork_shares(0) == 0, "shared below the threshold");
-	EXPECT(ev("fallback_small") > small, "not counted");
-	sysctl_set("cow_pte_min_entries", 31);
-	EXPECT(fork_shares(0) >= 1, "not shared at the threshold");
-	CHECK(p, 31, 3);
+	needs_feature();
+	fill(p, 0, NR * BLOCK_PAGES, ORIGIN);
+	pid = fork_sharing(NR);
+	if (!pid) {
+		await(0, 1);
+		verify(p, 0, NR * BLOCK_PAGES, ORIGIN);
+		fill(p, 0, NR * BLOCK_PAGES / 2, CHILD);
+		/* a fork of a sharer is an ordinary one now */
+		expect_copied(FORK);
+		verify(p, NR * BLOCK_PAGES / 2, NR * BLOCK_PAGES / 2, ORIGIN);
+		done();
+	}
+	check(!write_file(SYSCTL_MODE, "0"), "0");
+	arrive(0);
+	join(pid);
+	verify(p, 0, NR * BLOCK_PAGES, ORIGIN);
+	fill(p, 0, NR * BLOCK_PAGES, PARENT);
+	unmap_blocks(p, NR);
 }
 
-/* The stack is not shared. */
-static void t_stack(void)
+/*
+ * Blocks with fewer entries than vm.cow_pte_min_entries are copied, and counted as
+ * too small; others are shared.
+ */
+static void min_entries(void)
 {
-	volatile char deep[64 * PAGE];
-	long vma = ev("fallback_vma");
+	char *p = map_blocks(NR);
+	struct events before;
+	unsigned long i;
+	pid_t pid;
 
-	for (size_t i = 0; i < sizeof(deep); i += PAGE)
-		deep[i] = 1;
-	cow_on();
-	fork_shares(0);
-	EXPECT(ev("fallback_vma") > vma, "no block was refused");
+	needs_feature();
+	if (write_file(SYSCTL_MIN, "100"))
+		skip_case("no %s", SYSCTL_MIN);
+	for (i = 0; i < NR; i++)
+		fill(p, i * BLOCK_PAGES, i % 2 ? 99 : 101, ORIGIN);
+	events_get(&before);
+	pid = xfork();
+	if (!pid)
+		done();
+	join(pid);
+	expect_events(&before, EV_FB_SMALL, >=, (long)NR / 2);
+	expect_events(&before, EV_SHARE, >=, (long)NR / 2);
+	expect_events(&before, EV_SHARE, <, (long)NR);
+	unmap_blocks(p, NR);
 }
 
-static const struct test tests[] = {
-	{ "prctl sets and gets the mode", t_prctl },
-	{ "prctl refuses what it does not know", t_prctl_invalid },
-	{ "the mode is inherited by fork", t_inherit },
-	{ "the mode is kept over exec", t_exec },
-	{ "CLONE_COW_PTE is for one fork", t_clone_flag },
-	{ "CLONE_COW_PTE with CLONE_VM is refused", t_clone_flag_invalid },
-	{ "vm.cow_pte: never, opt-in, always", t_sysctl },
-	{ "sysctls refuse what is out of range", t_sysctl_invalid },
-	{ "blocks below the threshold are copied", t_threshold },
-	{ "the stack is copied", t_stack },
+/* Every event is in /proc/vmstat. */
+static void counters_exist(void)
+{
+	struct events e;
+	unsigned int i;
+
+	needs_feature();
+	check(events_get(&e), "/proc/vmstat");
+	for (i = 0; i < NR_EVENTS; i++)
+		check(e.v[i] >= 0, "no %s in /proc/vmstat", event_names[i]);
+}
+
+static const struct cow_case cases[] = {
+	{ "prctl sets and gets", set_and_get },
+	{ "prctl refuses what it does not know", bad_prctl },
+	{ "the mode is inherited by fork", inherited_by_fork },
+	{ "the mode is kept over exec", kept_over_exec },
+	{ "the mode is one for all threads", one_mode_for_all_threads },
+	{ "the prctl needs no privilege, the sysctl does", needs_no_privilege },
+	{ "vm.cow_pte refuses what it does not know", bad_sysctl },
+	{ "vm.cow_pte=0 never shares", sysctl_never },
+	{ "vm.cow_pte=1 shares for those who ask", sysctl_opt_in },
+	{ "vm.cow_pte=2 shares for all", sysctl_always },
+	{ "the clone3 flag is for one fork", flag_is_for_one_fork },
+	{ "the clone3 flag refuses what makes no sense", bad_flags },
+	{ "clone ignores the flag", clone_ignores_the_flag },
+	{ "switched off while tables are shared", off_while_shared },
+	{ "kill switch while tables are shared", kill_switch_while_shared },
+	{ "vm.cow_pte_min_entries", min_entries },
+	{ "all counters exist", counters_exist },
 };
 
 int main(int argc, char **argv)
 {
-	if (argc > 1 && !strcmp(argv[1], "--mode"))
-		return get_mode();
-	return run_tests(tests, sizeof(tests) / sizeof(tests[0]));
+	/* what kept_over_exec() runs */
+	if (argc == 2 && !strcmp(argv[1], "--mode-as-status"))
+		return 40 + get_mode();
+	return cow_main(argc, argv, cases, ARRAY_LEN(cases));
 }
