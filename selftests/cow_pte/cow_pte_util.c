@@ -770,9 +770,18 @@ static bool leaked(const struct baseline *before, struct baseline *after)
 	return true;
 }
 
+static long now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
 static void run_case(const struct cow_case *c)
 {
 	struct baseline before = { 0 }, after = { 0 };
+	long start = now_ms();
 	int status = 0;
 	pid_t pid, ret;
 
@@ -812,6 +821,7 @@ static void run_case(const struct cow_case *c)
 	/* The runner is the reaper of all that the case left. */
 	while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
 		;
+	note("%s: %ld ms", c->name, now_ms() - start);
 
 	if (timed_out) {
 		note("still running after %u s, killed", timeout_s);

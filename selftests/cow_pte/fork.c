@@ -1151,8 +1151,6 @@ static void private_file_hole(void)
 		pid_t pid;
 
 		steps_reset();
-		/* keep fault-around from mapping the neighbours */
-		madvise(p, nr * BLOCK, MADV_RANDOM);
 		fill(p, 0, 3, ORIGIN);
 		fill(p, BLOCK_PAGES, 3, ORIGIN);
 		pid = fork_sharing(nr);

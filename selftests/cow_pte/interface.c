@@ -23,7 +23,7 @@
 
 enum { ORIGIN = 1, PARENT, CHILD };
 
-#define NR	8UL
+#define NR	4UL
 
 static int get_mode(void)
 {
@@ -42,46 +42,49 @@ static void needs_feature(void)
 		skip_case("nothing to see with plain forks");
 }
 
-/* Tables shared by one fork of memory with NR full blocks. */
-static long shares_of(uint64_t flags)
+#define FORK	((uint64_t)-1)
+
+/* Tables shared by one fork, or clone3 with flags. */
+static long shares_of_one(uint64_t flags, char *p, unsigned int owner)
 {
-	char *p = map_blocks(NR);
 	struct events before;
-	long delta;
 	pid_t pid;
 
-	fill(p, 0, NR * BLOCK_PAGES, ORIGIN);
 	events_get(&before);
-	pid = flags == (uint64_t)-1 ? xfork() : xclone3(flags);
+	pid = flags == FORK ? xfork() : xclone3(flags);
 	check(pid >= 0, "clone3 %#llx", (unsigned long long)flags);
 	if (!pid) {
-		verify(p, 0, NR * BLOCK_PAGES, ORIGIN);
+		verify(p, 0, NR * BLOCK_PAGES, owner);
 		fill(p, 3, 1, CHILD);
 		done();
 	}
 	join(pid);
-	delta = event_delta(&before, EV_SHARE);
+	return event_delta(&before, EV_SHARE);
+}
+
+/* The same for a process that has NR blocks more than it needs. */
+static void expect(uint64_t flags, bool shared)
+{
+	char *p = map_blocks(NR);
+	long without, with;
+
+	without = shares_of_one(flags, p, OWNER_ZERO);
+	fill(p, 0, NR * BLOCK_PAGES, ORIGIN);
+	with = shares_of_one(flags, p, ORIGIN);
 	verify(p, 0, NR * BLOCK_PAGES, ORIGIN);
 	fill(p, 0, 1, PARENT);
 	unmap_blocks(p, NR);
-	return delta;
+	if (shared)
+		check(with - without >= (long)NR,
+		      "%ld tables shared, %ld without the memory of the test",
+		      with, without);
+	else
+		check(!with && !without, "%ld tables shared, expected none",
+		      with);
 }
 
-#define FORK	((uint64_t)-1)
-
-#define expect_shared(flags)						\
-	do {								\
-		long __n = shares_of(flags);				\
-									\
-		check(__n >= (long)NR, "%ld tables shared", __n);	\
-	} while (0)
-
-#define expect_copied(flags)						\
-	do {								\
-		long __n = shares_of(flags);				\
-									\
-		check(__n == 0, "%ld tables shared, expected none", __n); \
-	} while (0)
+#define expect_shared(flags)	expect(flags, true)
+#define expect_copied(flags)	expect(flags, false)
 
 /* Setting 1 and 0 works any number of times, and is what PR_GET tells. */
 static void set_and_get(void)
@@ -201,22 +204,33 @@ static void one_mode_for_all_threads(void)
 /* Anybody may set the mode, only root the sysctl. */
 static void needs_no_privilege(void)
 {
+	struct events before;
 	struct stat st;
+	long background;
 	pid_t pid;
 
 	needs_feature();
 	check(!stat(SYSCTL_MODE, &st), SYSCTL_MODE);
 	check((st.st_mode & 07777) == 0644, "mode %o", st.st_mode);
+	background = background_shares();
+	events_get(&before);
 	pid = xfork();
 	if (!pid) {
+		char *p = map_blocks(NR);
+
 		check(!setgid(65534) && !setuid(65534), "setuid");
 		check(!set_raw(0) && !set_raw(1) && get_mode() == 1, "prctl");
 		check(write_file(SYSCTL_MODE, "2") && errno == EACCES,
 		      "the sysctl was writable");
-		expect_shared(FORK);
+		fill(p, 0, NR * BLOCK_PAGES, ORIGIN);
+		pid = xfork();
+		if (!pid)
+			done();
+		join(pid);
 		done();
 	}
 	join(pid);
+	expect_events(&before, EV_SHARE, >=, background + (long)NR);
 }
 
 /* Values of vm.cow_pte outside 0 to 2, or no numbers: EINVAL, nothing changed. */
@@ -387,7 +401,7 @@ static void off_while_shared(void)
 {
 	unsigned int round;
 
-	for (round = 0; round < rounds(10); round++) {
+	for (round = 0; round < rounds(3); round++) {
 		char *p = map_blocks(NR);
 		struct events before;
 		pid_t pid;
@@ -400,8 +414,8 @@ static void off_while_shared(void)
 			set_mode(0);
 			await(0, 1);
 			verify(p, 0, NR * BLOCK_PAGES, ORIGIN);
-			fill(p, 0, 1000, CHILD);
-			verify(p, 1000, NR * BLOCK_PAGES - 1000, ORIGIN);
+			fill(p, 0, 700, CHILD);
+			verify(p, 700, NR * BLOCK_PAGES - 700, ORIGIN);
 			done();
 		}
 		set_mode(0);
@@ -448,25 +462,26 @@ static void kill_switch_while_shared(void)
  */
 static void min_entries(void)
 {
-	char *p = map_blocks(NR);
+	enum { BLOCKS = 32 };
+	char *p = map_blocks(BLOCKS);
 	struct events before;
 	unsigned long i;
 	pid_t pid;
 
 	needs_feature();
-	if (write_file(SYSCTL_MIN, "100"))
+	if (write_file(SYSCTL_MIN, "10"))
 		skip_case("no %s", SYSCTL_MIN);
-	for (i = 0; i < NR; i++)
-		fill(p, i * BLOCK_PAGES, i % 2 ? 99 : 101, ORIGIN);
+	for (i = 0; i < BLOCKS; i++)
+		fill(p, i * BLOCK_PAGES, i % 2 ? 9 : 10, ORIGIN);
 	events_get(&before);
 	pid = xfork();
 	if (!pid)
 		done();
 	join(pid);
-	expect_events(&before, EV_FB_SMALL, >=, (long)NR / 2);
-	expect_events(&before, EV_SHARE, >=, (long)NR / 2);
-	expect_events(&before, EV_SHARE, <, (long)NR);
-	unmap_blocks(p, NR);
+	expect_events(&before, EV_FB_SMALL, >=, BLOCKS / 2);
+	expect_events(&before, EV_SHARE, >=, BLOCKS / 2);
+	expect_events(&before, EV_SHARE, <, BLOCKS);
+	unmap_blocks(p, BLOCKS);
 }
 
 /* Every event is in /proc/vmstat. */
