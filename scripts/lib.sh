@@ -1,0 +1,74 @@
+# shellcheck shell=bash
+# Sourced by the other scripts: paths, messages, exit statuses.
+#
+# Exit statuses: 0 clean, 1 a test failed, 2 set-up, 3 splat or leak,
+# 4 nothing ran, 5 VM lost or TAP cut short, 124 time-out, 125 cannot apply or
+# build.
+
+set -euo pipefail
+
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+BUILD=${BUILD:-$TOP/build}
+LINUX=${LINUX:-$BUILD/linux}
+JOBS=${JOBS:-$(nproc)}
+export BASE_BRANCH=base
+BRANCH=${BRANCH:-cow-pte}
+export TOP BUILD LINUX JOBS BRANCH
+
+say() { printf '%s\n' "$*"; }
+note() { printf '[%s] %s\n' "$(basename "$0" .sh)" "$*"; }
+die() {
+	local status=$1
+	shift
+	printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+	exit "$status"
+}
+
+# --help prints the comment at the top of the script.
+usage() {
+	awk 'NR == 1 { next } !/^#/ { exit } { sub(/^# ?/, ""); print }' "$0"
+}
+want_help() {
+	case ${1:-} in
+	-h | --help)
+		usage
+		exit 0
+		;;
+	-*) die 2 "unknown option $1, see --help" ;;
+	esac
+}
+
+elapsed() { printf '%dm%02ds' $((SECONDS / 60)) $((SECONDS % 60)); }
+
+need() {
+	local cmd
+	for cmd; do
+		command -v "$cmd" >/dev/null || die 2 "$cmd is not installed: run 'make deps'"
+	done
+}
+
+# One run at a time in a build directory: two would tread on each other's files.
+# A kernel tree elsewhere (LINUX=) has its own lock.
+lock_build() {
+	local dir=$BUILD
+	[ "$LINUX" = "$BUILD/linux" ] || dir=$LINUX/.git
+	mkdir -p "$BUILD" "$dir" 2>/dev/null || die 2 "cannot create $BUILD"
+	[ "${COW_PTE_LOCKED:-}" != "$dir" ] || return 0
+	exec 9>"$dir/cow-pte.lock"
+	flock -n 9 || die 2 "another run uses $dir: wait for it, or set BUILD= to another directory"
+	export COW_PTE_LOCKED=$dir
+}
+
+# need_space MIB: refuse to start what would fill the disk.
+need_space() {
+	local free
+	free=$(df -Pm "$BUILD" | awk 'NR == 2 { print $4 }')
+	[ "$free" -ge "$1" ] || die 2 "$BUILD has $free MiB free, $1 MiB are needed: set BUILD= to a bigger disk"
+}
+
+# No user's settings: what git writes here must not depend on them.
+git_plain() {
+	GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null git -c gc.auto=0 -c safe.directory='*' "$@"
+}
+git_linux() { git_plain -C "$LINUX" "$@"; }
+series() { grep -vE '^[[:space:]]*(#|$)' "$TOP/patches/series" 2>/dev/null || true; }

@@ -1,0 +1,182 @@
+#!/bin/bash
+# vm.sh - boot a kernel in QEMU, run a job in it, leave the logs for judge.sh
+#
+# Usage: scripts/vm.sh [options] test PROGRAM...    run TAP programs
+#        scripts/vm.sh [options] run SCRIPT         run a shell script
+#        scripts/vm.sh [options] shell              a shell on the terminal
+#
+#   -k IMAGE    kernel image (default: build/linux/out-debug/arch/x86/boot/bzImage)
+#   -l DIR      directory for the logs (default: a new one in build/logs)
+#   -f FILE     put FILE into the guest too; SRC:DEST to choose where (repeatable)
+#   -a ARGS     append to the kernel command line
+#   -t SECONDS  limit for each test (default 300)
+#   -T SECONDS  limit for everything (default 3000)
+#   -b SECONDS  limit for the boot (default 120)
+#
+# The limits are for TCG; KVM keeps them with ease.
+#
+# Environment: MEM (MiB, default 4096), CPUS (default 2), ACCEL=auto|kvm|tcg|icount.
+# auto boots the kernel under KVM first, because a readable /dev/kvm proves
+# nothing, and remembers the answer in build/accel.  icount counts instructions:
+# one CPU, 2 ns of guest time each.
+#
+# Exit status: 0 the VM ran to the end of the job (judge.sh tells how it went), 2
+# set-up, 5 the VM was lost, 124 a time limit.
+
+. "$(dirname "$0")/lib.sh"
+case ${1:-} in -h | --help) want_help --help ;; esac
+image=$LINUX/out-debug/arch/x86/boot/bzImage
+logs='' append='' files=()
+test_limit=300 limit=3000 boot_limit=120
+while getopts k:l:f:a:t:T:b: opt; do
+	case $opt in
+	k) image=$OPTARG ;;
+	l) logs=$OPTARG ;;
+	f) files+=("$OPTARG") ;;
+	a) append=$OPTARG ;;
+	t) test_limit=$OPTARG ;;
+	T) limit=$OPTARG ;;
+	b) boot_limit=$OPTARG ;;
+	*) die 2 "see --help" ;;
+	esac
+done
+shift $((OPTIND - 1))
+kind=${1:-}
+shift || true
+need qemu-system-x86_64 cpio gzip
+busybox=/bin/busybox
+[ -x $busybox ] || die 2 "busybox-static is not installed: run 'make deps'"
+[ -f "$image" ] || die 2 "$image is not there: run 'make kernel'"
+mem=${MEM:-4096} cpus=${CPUS:-2} accel=${ACCEL:-auto}
+
+if [ -z "$logs" ]; then
+	mkdir -p "$BUILD/logs"
+	logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-XXXX")
+else
+	[ ! -e "$logs/console.log" ] || die 2 "$logs has logs already"
+	mkdir -p "$logs"
+fi
+
+# The initramfs: busybox, init, the job, the programs.
+root=$(mktemp -d)
+trap 'rm -rf "$root"' EXIT
+mkdir -p "$root/bin" "$root/tests" "$root/etc"
+cp $busybox "$root/bin/busybox"
+for p in $($busybox --list); do ln -s busybox "$root/bin/$p" 2>/dev/null || true; done
+cp "$TOP/scripts/guest/init" "$root/init"
+case $kind in
+test)
+	[ $# -gt 0 ] || die 2 "no test programs given"
+	{
+		say test
+		say "$test_limit"
+		for p; do
+			[ -x "$p" ] || die 2 "$p is not there or not executable"
+			cp "$p" "$root/tests/"
+			basename "$p"
+		done
+	} >"$root/job"
+	sed 1,2d "$root/job" >"$logs/tests"
+	;;
+run)
+	[ -f "${1:-}" ] || die 2 "no script given"
+	cp "$1" "$root/run-job"
+	printf 'run\n0\n' >"$root/job"
+	;;
+shell) printf 'shell\n0\n' >"$root/job" ;;
+*) die 2 "usage: vm.sh [options] test|run|shell ..., see --help" ;;
+esac
+for f in ${files[@]+"${files[@]}"}; do
+	src=${f%%:*} dest=${f#*:}
+	[ "$dest" != "$f" ] || dest=/tests/$(basename "$src")
+	mkdir -p "$root$(dirname "$dest")"
+	cp -L "$src" "$root$dest" || die 2 "cannot copy $src into the guest"
+done
+(cd "$root" && find . | cpio -o -H newc --quiet | gzip -1) >"$logs/initramfs.gz"
+
+qemu() {
+	local acc=$1
+	shift
+	cmd=(qemu-system-x86_64 -machine pc -m "$mem" -no-reboot -monitor none
+		-kernel "$image" -initrd "$logs/initramfs.gz"
+		-device virtio-serial-pci -chardev "file,id=verdict,path=$logs/verdict.log"
+		-device "virtserialport,chardev=verdict,name=verdict")
+	case $acc in
+	kvm) cmd+=(-accel kvm -cpu "${KVM_CPU:-host}" -smp "$cpus") ;;
+	icount) cmd+=(-accel tcg -icount "shift=1,sleep=off" -cpu "max,la57=off" -smp 1) ;;
+	tcg) cmd+=(-accel "tcg,thread=multi" -cpu "max,la57=off" -smp "$cpus") ;;
+	*) die 2 "ACCEL=$acc is none of auto, kvm, tcg, icount" ;;
+	esac
+	cmd+=("$@")
+}
+cmdline="panic=-1 oops=panic slab_nomerge pci=noacpi ramdisk_size=65536 brd.rd_nr=1 printk.time=1 $append"
+
+if [ "$accel" = auto ]; then
+	boot_id=$(cat /proc/sys/kernel/random/boot_id)
+	if read -r accel KVM_CPU id 2>/dev/null <"$BUILD/accel" && [ "$id" = "$boot_id" ]; then
+		:
+	else
+		accel=tcg KVM_CPU=none
+		probe=$(mktemp -d)
+		for c in host host,-arch-capabilities; do
+			if [ ! -r /dev/kvm ] || [ ! -w /dev/kvm ]; then break; fi
+			KVM_CPU=$c
+			qemu kvm -display none -serial "file:$probe/log" -append "console=ttyS0 $cmdline"
+			timeout -s KILL 10 "${cmd[@]}" >/dev/null 2>&1 || true
+			if grep -q 'Linux version' "$probe/log" 2>/dev/null; then
+				accel=kvm
+				break
+			fi
+		done
+		rm -rf "$probe" "$logs/verdict.log"
+		mkdir -p "$BUILD"
+		printf '%s %s %s\n' "$accel" "$KVM_CPU" "$boot_id" >"$BUILD/accel"
+		if [ "$accel" = kvm ]; then
+			note "KVM boots a kernel here: using it"
+		else
+			note "KVM does not boot a kernel here: using TCG"
+		fi
+	fi
+fi
+
+if [ "$kind" = shell ]; then
+	qemu "$accel" -nographic -append "console=ttyS0 quiet $cmdline"
+	say "${cmd[*]}"
+	exec "${cmd[@]}"
+fi
+
+qemu "$accel" -display none -serial "file:$logs/console.log" -append "console=ttyS0 $cmdline"
+printf '%q ' "${cmd[@]}" >"$logs/command"
+say "${cmd[*]}"
+: >"$logs/verdict.log"
+"${cmd[@]}" >"$logs/qemu.log" 2>&1 9>&- &
+pid=$!
+trap 'kill -9 $pid 2>/dev/null; rm -rf "$root"' EXIT
+trap 'exit 130' INT TERM
+start=$SECONDS booted=
+status=0
+while kill -0 $pid 2>/dev/null; do
+	sleep 0.5
+	now=$((SECONDS - start))
+	if [ -z "$booted" ]; then
+		if grep -q '^@boot' "$logs/verdict.log"; then
+			booted=1
+		elif [ $now -ge "$boot_limit" ]; then
+			note "no life after $boot_limit s"
+			status=124
+		fi
+	fi
+	[ $now -lt "$limit" ] || status=124
+	if [ $status -ne 0 ]; then
+		kill -9 $pid 2>/dev/null || true
+		break
+	fi
+done
+wait $pid 2>/dev/null || true
+if [ $status -eq 0 ] && ! grep -q '^@done' "$logs/verdict.log"; then
+	status=5
+fi
+rm -f "$logs/initramfs.gz"
+printf '%s\n' $status >"$logs/vm.status"
+note "$kind took $((SECONDS - start)) s, logs in $logs"
+exit $status
