@@ -738,8 +738,8 @@ static void on_alarm(int sig)
  * What a case may leave behind.  Freed pages wait in per-CPU lists and RCU
  * callbacks for a moment, so allow it time before calling it a leak.
  */
-#define TABLES_TOLERANCE_KB	64
-#define ANON_TOLERANCE_KB	1024
+#define TABLES_TOLERANCE_KB	4
+#define ANON_TOLERANCE_KB	256
 
 struct baseline {
 	long tables;

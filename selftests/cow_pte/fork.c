@@ -33,7 +33,7 @@ static void isolation(void)
 	const unsigned long nr = 4, pages = nr * BLOCK_PAGES;
 	unsigned int round, i;
 
-	for (round = 0; round < rounds(8); round++) {
+	for (round = 0; round < rounds(3); round++) {
 		char *p = map_blocks(nr);
 		pid_t pid;
 
@@ -117,7 +117,7 @@ static void three_generations(void)
 	const unsigned long nr = 3, pages = nr * BLOCK_PAGES;
 	unsigned int round;
 
-	for (round = 0; round < rounds(6); round++) {
+	for (round = 0; round < rounds(3); round++) {
 		char *p = map_blocks(nr);
 		pid_t child, grandchild;
 
@@ -192,7 +192,7 @@ static void many_generations(void)
 {
 	unsigned int round;
 
-	for (round = 0; round < rounds(4); round++) {
+	for (round = 0; round < rounds(2); round++) {
 		char *p = map_blocks(2);
 
 		fill(p, 0, 2 * BLOCK_PAGES, ORIGIN);
@@ -274,7 +274,7 @@ static void exit_orders(void)
 {
 	unsigned int round, i;
 
-	for (round = 0; round < rounds(2); round++)
+	for (round = 0; round < rounds(1); round++)
 		for (i = 0; i < ARRAY_LEN(orders); i++)
 			exit_order(orders[i], false);
 }
@@ -283,7 +283,7 @@ static void exit_orders_with_writes(void)
 {
 	unsigned int round, i;
 
-	for (round = 0; round < rounds(4); round++)
+	for (round = 0; round < rounds(1); round++)
 		for (i = 0; i < ARRAY_LEN(orders); i++)
 			exit_order(orders[i], true);
 }
@@ -297,7 +297,7 @@ static void second_child(void)
 	const unsigned long nr = 2, pages = nr * BLOCK_PAGES;
 	unsigned int round;
 
-	for (round = 0; round < rounds(6); round++) {
+	for (round = 0; round < rounds(3); round++) {
 		char *p = map_blocks(nr);
 		pid_t a, b, c;
 
@@ -357,7 +357,7 @@ static void many_children(void)
 	enum { CHILDREN = 16 };
 	unsigned int round;
 
-	for (round = 0; round < rounds(4); round++) {
+	for (round = 0; round < rounds(2); round++) {
 		char *p = map_blocks(nr);
 		pid_t pid[CHILDREN];
 		unsigned int i;
@@ -458,10 +458,10 @@ static void write_with_threads(char *p, unsigned long nr, unsigned int step)
  */
 static void threads_in_child(void)
 {
-	const unsigned long nr = 8, pages = nr * BLOCK_PAGES;
+	const unsigned long nr = 4, pages = nr * BLOCK_PAGES;
 	unsigned int round;
 
-	for (round = 0; round < rounds(4); round++) {
+	for (round = 0; round < rounds(3); round++) {
 		char *p = map_blocks(nr);
 		struct events before;
 		pid_t pid;
@@ -484,7 +484,7 @@ static void threads_in_child(void)
 /* The same in the parent while the child lives, and with a dormant table. */
 static void threads_in_parent(void)
 {
-	const unsigned long nr = 8, pages = nr * BLOCK_PAGES;
+	const unsigned long nr = 4, pages = nr * BLOCK_PAGES;
 	unsigned int round;
 
 	for (round = 0; round < rounds(4); round++) {
@@ -720,7 +720,7 @@ static void refork_of_dormant_tables(void)
 
 	p = map_blocks(nr);
 	fill(p, 0, pages, ORIGIN);
-	for (round = 0; round < rounds(24); round++) {
+	for (round = 0; round < rounds(18); round++) {
 		pid_t pid;
 
 		steps_reset();
@@ -731,7 +731,7 @@ static void refork_of_dormant_tables(void)
 			await(WROTE, 1);
 			verify(p, 0, pages, ORIGIN);
 			if (round % 3 == 1)
-				fill(p, 0, pages, CHILD);
+				fill(p, 500, 200, CHILD);
 			done();
 		}
 		if (round % 3 == 2) {
@@ -764,7 +764,7 @@ static void refork_after_changes(void)
 	char *p;
 
 	p = map_blocks(nr);
-	for (round = 0; round < rounds(20); round++) {
+	for (round = 0; round < rounds(14); round++) {
 		unsigned long n = round * 37 % pages;
 		pid_t pid;
 
@@ -840,7 +840,7 @@ static void fork_that_fails(void)
 	p = map_blocks(nr);
 	fill(p, 0, pages, ORIGIN);
 	rss = smaps_kb(0, p, "Rss");
-	for (round = 0; round < rounds(20); round++) {
+	for (round = 0; round < rounds(12); round++) {
 		struct events before;
 		long ret;
 		pid_t pid;
@@ -856,7 +856,7 @@ static void fork_that_fails(void)
 		check(smaps_kb(0, p, "Rss") == rss, "Rss %ld kB, was %ld kB",
 		      smaps_kb(0, p, "Rss"), rss);
 		verify(p, 0, pages, ORIGIN);
-		fill(p, round, pages - round, ORIGIN);
+		fill(p, round * 90, 50, ORIGIN);
 		pid = fork_sharing(nr);
 		if (!pid) {
 			verify(p, 0, pages, ORIGIN);
@@ -876,7 +876,7 @@ static void sparse_blocks(void)
 	const unsigned long nr = 4;
 	unsigned int round;
 
-	for (round = 0; round < rounds(8); round++) {
+	for (round = 0; round < rounds(4); round++) {
 		char *p = map_blocks(nr);
 		unsigned long one = round * 31 % BLOCK_PAGES;
 		const unsigned long zero = BLOCK_PAGES, none = 2 * BLOCK_PAGES,
@@ -941,7 +941,7 @@ static void holes(void)
 	const unsigned long nr = 4, half = BLOCK_PAGES / 2;
 	unsigned int round;
 
-	for (round = 0; round < rounds(16); round++) {
+	for (round = 0; round < rounds(8); round++) {
 		bool child_fills = round % 2, by_read = round % 4 < 2;
 		char *p = map_blocks(nr);
 		struct events before;
@@ -997,7 +997,7 @@ static void swap_entries(void)
 
 	if (!have_swap())
 		skip_case("no swap");
-	for (round = 0; round < rounds(8); round++) {
+	for (round = 0; round < rounds(4); round++) {
 		char *p = map_blocks(nr);
 		unsigned int i;
 		pid_t pid;
@@ -1055,7 +1055,7 @@ static void private_file(void)
 	char buf[PAGE];
 	unsigned int round;
 
-	for (round = 0; round < rounds(12); round++) {
+	for (round = 0; round < rounds(4); round++) {
 		char *p = map_file_blocks(nr, fd);
 		unsigned int i;
 		pid_t pid;
@@ -1114,7 +1114,7 @@ static void private_file_unwritten(void)
 	int fd = test_file(pages, OTHER);
 	unsigned int round;
 
-	for (round = 0; round < rounds(8); round++) {
+	for (round = 0; round < rounds(3); round++) {
 		char *p = map_file_blocks(nr, fd);
 		struct events before;
 		pid_t pid;
@@ -1146,7 +1146,7 @@ static void private_file_hole(void)
 	int fd = test_file(pages, OTHER);
 	unsigned int round;
 
-	for (round = 0; round < rounds(8); round++) {
+	for (round = 0; round < rounds(3); round++) {
 		char *p = map_file_blocks(nr, fd);
 		pid_t pid;
 

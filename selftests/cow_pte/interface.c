@@ -24,6 +24,24 @@
 enum { ORIGIN = 1, PARENT, CHILD };
 
 #define NR	4UL
+/* pages written in each block, to be quick */
+#define FEW	24UL
+
+static void fill_blocks(char *p, unsigned int owner)
+{
+	unsigned long b;
+
+	for (b = 0; b < NR; b++)
+		fill(p, b * BLOCK_PAGES, FEW, owner);
+}
+
+static void verify_blocks(char *p, unsigned int owner)
+{
+	unsigned long b;
+
+	for (b = 0; b < NR; b++)
+		verify(p, b * BLOCK_PAGES, FEW, owner);
+}
 
 static int get_mode(void)
 {
@@ -54,7 +72,7 @@ static long shares_of_one(uint64_t flags, char *p, unsigned int owner)
 	pid = flags == FORK ? xfork() : xclone3(flags);
 	check(pid >= 0, "clone3 %#llx", (unsigned long long)flags);
 	if (!pid) {
-		verify(p, 0, NR * BLOCK_PAGES, owner);
+		verify_blocks(p, owner);
 		fill(p, 3, 1, CHILD);
 		done();
 	}
@@ -69,9 +87,9 @@ static void expect(uint64_t flags, bool shared)
 	long without, with;
 
 	without = shares_of_one(flags, p, OWNER_ZERO);
-	fill(p, 0, NR * BLOCK_PAGES, ORIGIN);
+	fill_blocks(p, ORIGIN);
 	with = shares_of_one(flags, p, ORIGIN);
-	verify(p, 0, NR * BLOCK_PAGES, ORIGIN);
+	verify_blocks(p, ORIGIN);
 	fill(p, 0, 1, PARENT);
 	unmap_blocks(p, NR);
 	if (shared)
@@ -222,7 +240,7 @@ static void needs_no_privilege(void)
 		check(!set_raw(0) && !set_raw(1) && get_mode() == 1, "prctl");
 		check(write_file(SYSCTL_MODE, "2") && errno == EACCES,
 		      "the sysctl was writable");
-		fill(p, 0, NR * BLOCK_PAGES, ORIGIN);
+		fill_blocks(p, ORIGIN);
 		pid = xfork();
 		if (!pid)
 			done();
@@ -312,24 +330,24 @@ static void flag_is_for_one_fork(void)
 
 	needs_feature();
 	check(!set_raw(0), "off");
-	fill(p, 0, NR * BLOCK_PAGES, ORIGIN);
+	fill_blocks(p, ORIGIN);
 	events_get(&before);
 	first = xclone3(CLONE_COW_PTE);
 	check(first >= 0, "clone3");
 	if (!first) {
 		check(get_mode() == 0, "the flag has set the mode");
 		await(0, 1);
-		verify(p, 0, NR * BLOCK_PAGES, ORIGIN);
+		verify_blocks(p, ORIGIN);
 		events_get(&before);
 		second = xfork();
 		if (!second) {
-			verify(p, 0, NR * BLOCK_PAGES, ORIGIN);
-			fill(p, 0, NR * BLOCK_PAGES, CHILD);
+			verify_blocks(p, ORIGIN);
+			fill_blocks(p, CHILD);
 			done();
 		}
 		expect_events(&before, EV_SHARE, ==, 0);
 		join(second);
-		verify(p, 0, NR * BLOCK_PAGES, ORIGIN);
+		verify_blocks(p, ORIGIN);
 		done();
 	}
 	expect_events(&before, EV_SHARE, >=, (long)NR);
@@ -337,16 +355,16 @@ static void flag_is_for_one_fork(void)
 	events_get(&before);
 	second = xfork();
 	if (!second) {
-		verify(p, 0, NR * BLOCK_PAGES, ORIGIN);
+		verify_blocks(p, ORIGIN);
 		done();
 	}
 	expect_events(&before, EV_SHARE, ==, 0);
-	fill(p, 0, 600, PARENT);
+	fill(p, 0, FEW, PARENT);
 	join(second);
 	arrive(0);
 	join(first);
-	verify(p, 0, 600, PARENT);
-	verify(p, 600, NR * BLOCK_PAGES - 600, ORIGIN);
+	verify(p, 0, FEW, PARENT);
+	verify(p, BLOCK_PAGES, FEW, ORIGIN);
 	unmap_blocks(p, NR);
 }
 
@@ -401,30 +419,30 @@ static void off_while_shared(void)
 {
 	unsigned int round;
 
-	for (round = 0; round < rounds(3); round++) {
+	for (round = 0; round < rounds(8); round++) {
 		char *p = map_blocks(NR);
 		struct events before;
 		pid_t pid;
 
 		steps_reset();
 		set_mode(1);
-		fill(p, 0, NR * BLOCK_PAGES, ORIGIN);
+		fill_blocks(p, ORIGIN);
 		pid = fork_sharing(NR);
 		if (!pid) {
 			set_mode(0);
 			await(0, 1);
-			verify(p, 0, NR * BLOCK_PAGES, ORIGIN);
-			fill(p, 0, 700, CHILD);
-			verify(p, 700, NR * BLOCK_PAGES - 700, ORIGIN);
+			verify_blocks(p, ORIGIN);
+			fill(p, 0, 200, CHILD);
+			verify(p, BLOCK_PAGES, FEW, ORIGIN);
 			done();
 		}
 		set_mode(0);
 		events_get(&before);
-		fill(p, 0, NR * BLOCK_PAGES, PARENT);
+		fill_blocks(p, PARENT);
 		expect_events(&before, EV_BREAK, >=, (long)NR);
 		arrive(0);
 		join(pid);
-		verify(p, 0, NR * BLOCK_PAGES, PARENT);
+		verify_blocks(p, PARENT);
 		unmap_blocks(p, NR);
 	}
 	set_mode(1);
@@ -437,22 +455,22 @@ static void kill_switch_while_shared(void)
 	pid_t pid;
 
 	needs_feature();
-	fill(p, 0, NR * BLOCK_PAGES, ORIGIN);
+	fill_blocks(p, ORIGIN);
 	pid = fork_sharing(NR);
 	if (!pid) {
 		await(0, 1);
-		verify(p, 0, NR * BLOCK_PAGES, ORIGIN);
-		fill(p, 0, NR * BLOCK_PAGES / 2, CHILD);
+		verify_blocks(p, ORIGIN);
+		fill(p, 0, BLOCK_PAGES, CHILD);
 		/* a fork of a sharer is an ordinary one now */
 		expect_copied(FORK);
-		verify(p, NR * BLOCK_PAGES / 2, NR * BLOCK_PAGES / 2, ORIGIN);
+		verify(p, BLOCK_PAGES, FEW, ORIGIN);
 		done();
 	}
 	check(!write_file(SYSCTL_MODE, "0"), "0");
 	arrive(0);
 	join(pid);
-	verify(p, 0, NR * BLOCK_PAGES, ORIGIN);
-	fill(p, 0, NR * BLOCK_PAGES, PARENT);
+	verify_blocks(p, ORIGIN);
+	fill_blocks(p, PARENT);
 	unmap_blocks(p, NR);
 }
 

@@ -1,746 +1,1013 @@
 // SPDX-License-Identifier: GPL-2.0
-/* System calls that change what one process maps, on shared blocks. */
-#include "util.h"
+/*
+ * Operations on one process's memory while its page tables are shared: they change
+ * that process only, and the pages they name only.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
 #include <linux/userfaultfd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25
-#endif
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_READ 22
-#define MADV_POPULATE_WRITE 23
-#endif
+#include "cow_pte_util.h"
+
 #ifndef MADV_COLD
-#define MADV_COLD 20
-#define MADV_PAGEOUT 21
+#define MADV_COLD		20
+#define MADV_PAGEOUT		21
+#endif
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ	22
+#define MADV_POPULATE_WRITE	23
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE		25
+#endif
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP	4
 #endif
 
-#define N	3			/* blocks */
-#define PAGES	(N * BLOCK_PAGES)
-#define TAG	77
+enum { ORIGIN = 1, ACTOR, OTHER, CHILD };
+enum { DID, WROTE, LEAVE };
 
-static char *mem;
+#define NR	3UL
+#define PAGES	(NR * BLOCK_PAGES)
+#define AT(n)	(p + (n) * PAGE)
 
-static long o_bad(long from, long pages)
-{
-	for (long i = from; i < from + pages; i++)
-		if (*(volatile uint64_t *)(mem + i * PAGE) != pattern(TAG, i))
-			return i;
-	return -1;
-}
-
-static long o_zero(long from, long pages)
-{
-	return bad_zero(mem + from * PAGE, pages);
-}
-
-static long o_madvise_page(long page, long advice)
-{
-	return madvise(mem + page * PAGE, PAGE, advice) ? -errno : 0;
-}
-
-/* What an order works on: in shared memory, as it is set after the fork. */
-struct range {
-	char *p;
-	size_t len;
-	int arg;
+/*
+ * One sharer acts, the other looks and then writes.  @view checks what the actor
+ * must see, after its act and again after the other's writes.  The other sees
+ * nothing of the act.  At least @breaks tables are copied by it.
+ */
+struct act {
+	void (*act)(char *p);
+	void (*view)(char *p);
+	long breaks;
 };
 
-static struct range *range;
-
-static void __attribute__((constructor)) range_init(void)
+static void one_side(const struct act *a, bool child_acts)
 {
-	range = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
-		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-}
+	char *p = map_blocks(NR);
+	struct events before;
+	unsigned int i;
+	pid_t pid;
 
-static long o_madvise(long a, long b)
-{
-	struct range *r = (struct range *)a;
-
-	(void)b;
-	return madvise(r->p, r->len, r->arg) ? -errno : 0;
-}
-
-static long o_mprotect(long a, long b)
-{
-	struct range *r = (struct range *)a;
-
-	(void)b;
-	return mprotect(r->p, r->len, r->arg) ? -errno : 0;
-}
-
-static long o_munmap(long a, long b)
-{
-	struct range *r = (struct range *)a;
-
-	(void)b;
-	return munmap(r->p, r->len) ? -errno : 0;
-}
-
-static long o_mlock(long a, long b)
-{
-	struct range *r = (struct range *)a;
-
-	return (b ? munlock(r->p, r->len) : mlock(r->p, r->len)) ? -errno : 0;
-}
-
-static long o_probe(long addr, long write)
-{
-	return probe((char *)addr, write);
-}
-
-static void setup(struct proc *c)
-{
-	mem = blocks(N);
-	fill(mem, PAGES, TAG);
-	cow_on();
-	proc_init(c);
-	proc_spawn_shared(c, N);
-}
-
-/* All pages of the parent are as they were. */
-#define PARENT_OK() do {						\
-	long __b = o_bad(0, PAGES);					\
-	EXPECT(__b < 0, "parent lost page %ld", __b);			\
-} while (0)
-#define CHILD_OK(c, from, n) do {					\
-	long __b = on(c, o_bad, from, n);				\
-	EXPECT(__b < 0, "child lost page %ld", __b);			\
-} while (0)
-#define CHILD_ZERO(c, from, n) do {					\
-	long __b = on(c, o_zero, from, n);				\
-	EXPECT(__b < 0, "child: page %ld + %ld is not zero", (long)(from), __b); \
-} while (0)
-
-/* Read-only in one process: it faults, the other does not; and back. */
-static void t_mprotect(void)
-{
-	struct proc c;
-	long breaks;
-
-	setup(&c);
-	*range = (struct range){ mem + 100 * PAGE, 700 * PAGE, PROT_READ };
-	breaks = ev("break");
-	EXPECT(on(&c, o_mprotect, (long)range, 0) == 0, "mprotect");
-	if (!plain())
-		EXPECT(ev("break") - breaks == 2, "%ld broken", ev("break") - breaks);
-	EXPECT(on(&c, o_probe, (long)range->p, 1) == SIGSEGV, "the child can write");
-	EXPECT(on(&c, o_probe, (long)range->p + range->len - 1, 1) == SIGSEGV, "the child can write");
-	EXPECT(on(&c, o_probe, (long)range->p - 1, 1) == 0, "the page before");
-	EXPECT(on(&c, o_probe, (long)range->p + range->len, 1) == 0, "the page behind");
-	EXPECT(probe(range->p, true) == 0, "the parent cannot write");
-	PARENT_OK();
-	CHILD_OK(&c, 0, PAGES);
-	range->arg = PROT_READ | PROT_WRITE;
-	EXPECT(on(&c, o_mprotect, (long)range, 0) == 0, "mprotect back");
-	on(&c, o_write, (long)range->p, 1);
-	PARENT_OK();
-	proc_exit(&c);
-	PARENT_OK();
-}
-
-static void t_mprotect_none(void)
-{
-	struct proc c;
-
-	setup(&c);
-	SYS(mprotect(mem, BLOCK + PAGE, PROT_NONE));
-	EXPECT(probe(mem, false) == SIGSEGV, "readable");
-	EXPECT(probe(mem + BLOCK, false) == SIGSEGV, "readable");
-	CHILD_OK(&c, 0, PAGES);
-	SYS(mprotect(mem, BLOCK + PAGE, PROT_READ | PROT_WRITE));
-	PARENT_OK();
-	proc_exit(&c);
-}
-
-static void t_dontneed_page(void)
-{
-	struct proc c;
-	long breaks;
-
-	setup(&c);
-	breaks = ev("break");
-	EXPECT(on(&c, o_madvise_page, 5, MADV_DONTNEED) == 0, "madvise");
-	if (!plain())
-		EXPECT(ev("break") > breaks, "not broken");
-	PARENT_OK();
-	CHILD_OK(&c, 0, 5);
-	CHILD_ZERO(&c, 5, 1);
-	CHILD_OK(&c, 6, PAGES - 6);
-	proc_exit(&c);
-	PARENT_OK();
-}
-
-static void t_dontneed_scattered(void)
-{
-	static const int at[] = { 0, 511, 700 };
-	struct proc c;
-
-	setup(&c);
-	for (int i = 0; i < 3; i++)
-		EXPECT(on(&c, o_madvise_page, at[i], MADV_DONTNEED) == 0, "madvise");
-	PARENT_OK();
-	for (int i = 0; i < 3; i++)
-		CHILD_ZERO(&c, at[i], 1);
-	CHILD_OK(&c, 1, 510);
-	CHILD_OK(&c, 512, 188);
-	CHILD_OK(&c, 701, PAGES - 701);
-	proc_exit(&c);
-	PARENT_OK();
-}
-
-/* A whole block goes without a copy; what is written then is new. */
-static void t_dontneed_block(void)
-{
-	struct proc c;
-	long detach, breaks;
-
-	setup(&c);
-	*range = (struct range){ mem + BLOCK, BLOCK, MADV_DONTNEED };
-	detach = ev("detach");
-	breaks = ev("break");
-	EXPECT(on(&c, o_madvise, (long)range, 0) == 0, "madvise");
-	if (!plain()) {
-		EXPECT(ev("detach") > detach, "not detached");
-		EXPECT(ev("break") == breaks, "copied");
+	steps_reset();
+	fill(p, 0, PAGES, ORIGIN);
+	pid = fork_sharing(NR);
+	if ((pid == 0) == child_acts) {
+		events_get(&before);
+		a->act(p);
+		expect_events(&before, EV_BREAK, >=, a->breaks);
+		a->view(p);
+		arrive(DID);
+		await(WROTE, 1);
+		a->view(p);
+	} else {
+		await(DID, 1);
+		verify(p, 0, PAGES, ORIGIN);
+		for (i = 0; i < PAGES; i += 13)
+			fill(p, i, 1, OTHER);
+		for (i = 0; i < PAGES; i++)
+			verify(p, i, 1, i % 13 ? ORIGIN : OTHER);
+		arrive(WROTE);
 	}
-	CHILD_ZERO(&c, BLOCK_PAGES, BLOCK_PAGES);
-	CHILD_OK(&c, 0, BLOCK_PAGES);
-	CHILD_OK(&c, 2 * BLOCK_PAGES, BLOCK_PAGES);
-	on(&c, o_write, (long)(mem + BLOCK), 3);
-	PARENT_OK();
-	/* and the parent, in between of two blocks */
-	SYS(madvise(mem + 10 * PAGE, 2 * BLOCK, MADV_DONTNEED));
-	EXPECT(o_bad(0, 10) < 0 && o_zero(10, 2 * BLOCK_PAGES) < 0 &&
-	       o_bad(10 + 2 * BLOCK_PAGES, BLOCK_PAGES - 10) < 0, "parent's range");
-	CHILD_OK(&c, 0, BLOCK_PAGES);
-	CHILD_OK(&c, 2 * BLOCK_PAGES, BLOCK_PAGES);
-	proc_exit(&c);
+	if (!pid)
+		done();
+	join(pid);
+	if (child_acts)
+		for (i = 0; i < PAGES; i++)
+			verify(p, i, 1, i % 13 ? ORIGIN : OTHER);
+	else
+		a->view(p);
+	unmap_blocks(p, NR);
 }
 
-/* munmap of the middle leaves the neighbours in the block. */
-static void t_munmap(void)
+static void both_sides(const struct act *a)
 {
-	struct proc c;
+	unsigned int round;
 
-	setup(&c);
-	*range = (struct range){ mem + 256 * PAGE, BLOCK + 16 * PAGE, 0 };
-	EXPECT(on(&c, o_munmap, (long)range, 0) == 0, "munmap");
-	PARENT_OK();
-	CHILD_OK(&c, 0, 256);
-	CHILD_OK(&c, 256 + 16 + BLOCK_PAGES, PAGES - 256 - 16 - BLOCK_PAGES);
-	EXPECT(on(&c, o_probe, (long)range->p, 0) == SIGSEGV, "still mapped");
-	EXPECT(on(&c, o_probe, (long)range->p + range->len - 1, 0) == SIGSEGV, "still mapped");
-	proc_exit(&c);
-	PARENT_OK();
+	for (round = 0; round < rounds(1); round++) {
+		one_side(a, true);
+		one_side(a, false);
+	}
 }
 
-static long o_map_over(long a, long b)
-{
-	struct range *r = (struct range *)a;
-	char *p = mmap(r->p, r->len, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-
-	(void)b;
-	if (p != r->p)
-		return -errno;
-	fill(p, r->len / PAGE, 5);
-	return bad_page(p, r->len / PAGE, 5);
-}
-
-static void t_map_fixed(void)
-{
-	struct proc c;
-
-	setup(&c);
-	*range = (struct range){ mem + 3 * PAGE, 4 * PAGE, 0 };
-	EXPECT(on(&c, o_map_over, (long)range, 0) == -1, "part");
-	*range = (struct range){ mem + BLOCK, BLOCK, 0 };
-	EXPECT(on(&c, o_map_over, (long)range, 0) == -1, "block");
-	PARENT_OK();
-	CHILD_OK(&c, 0, 3);
-	CHILD_OK(&c, 7, BLOCK_PAGES - 7);
-	CHILD_OK(&c, 2 * BLOCK_PAGES, BLOCK_PAGES);
-	proc_exit(&c);
-	PARENT_OK();
+#define CASE(name, breaks)						\
+static void name(void)							\
+{									\
+	static const struct act a = { name##_act, name##_view, breaks };\
+									\
+	both_sides(&a);							\
 }
 
 /*
- * A table that several VMAs share goes as a whole, at once, without a copy; the
- * sharers that stay keep all of it.
+ * mprotect of a part of a block, of a part that crosses a block boundary, and of a
+ * whole block; then writable again, written, and protected once more.
  */
-static void t_munmap_vmas(void)
+static void protect_act(char *p)
 {
-	struct proc c;
-	long breaks;
-
-	mem = blocks(N);
-	fill(mem, PAGES, TAG);
-	SYS(mprotect(mem + BLOCK + 100 * PAGE, 50 * PAGE, PROT_READ));
-	cow_on();
-	proc_init(&c);
-	proc_spawn_shared(&c, N);
-	breaks = ev("break");
-	*range = (struct range){ mem + BLOCK, BLOCK, 0 };
-	EXPECT(on(&c, o_munmap, (long)range, 0) == 0, "munmap");
-	if (!plain())
-		EXPECT(ev("break") == breaks, "copied for nothing");
-	PARENT_OK();
-	CHILD_OK(&c, 0, BLOCK_PAGES);
-	CHILD_OK(&c, 2 * BLOCK_PAGES, BLOCK_PAGES);
-	proc_exit(&c);
-	PARENT_OK();
+	check(!mprotect(AT(10), 20 * PAGE, PROT_READ), "mprotect");
+	check(!mprotect(AT(500), 30 * PAGE, PROT_READ), "mprotect");
+	check(!mprotect(AT(1024), BLOCK, PROT_READ), "mprotect");
+	check(write_faults(AT(10)) && write_faults(AT(29)), "writable");
+	check(!write_faults(AT(9)) && !write_faults(AT(30)), "not writable");
+	check(!mprotect(AT(10), 10 * PAGE, PROT_READ | PROT_WRITE), "mprotect");
+	fill(p, 10, 10, ACTOR);
+	check(!mprotect(AT(10), 10 * PAGE, PROT_READ), "mprotect");
 }
 
-static long o_mremap(long a, long b)
+static void protect_view(char *p)
 {
-	struct range *r = (struct range *)a;
+	verify(p, 0, 10, ORIGIN);
+	verify(p, 10, 10, ACTOR);
+	verify(p, 20, PAGES - 20, ORIGIN);
+	check(write_faults(AT(10)) && write_faults(AT(25)), "writable");
+	check(write_faults(AT(500)) && write_faults(AT(529)), "writable");
+	check(!write_faults(AT(499)) && !write_faults(AT(530)), "not writable");
+	check(!write_faults(AT(1023)) && write_faults(AT(1024)) &&
+	      write_faults(AT(1535)), "at the edge of a block");
+}
+CASE(protect, 2)
 
-	return mremap(r->p, r->len, r->len, r->arg, (void *)b) == (void *)b ? 0 : -errno;
+/* PROT_NONE: not even readable, and the data is there again afterwards. */
+static void protect_none_act(char *p)
+{
+	check(!mprotect(AT(100), BLOCK, PROT_NONE), "mprotect");
+	check(read_faults(AT(100)) && read_faults(AT(611)), "readable");
+	check(!mprotect(AT(200), PAGE, PROT_READ), "mprotect");
 }
 
-static long move_at, move_from, move_pages;
-
-static long o_moved(long a, long b)
+static void protect_none_view(char *p)
 {
-	(void)a;
-	(void)b;
-	for (long i = 0; i < move_pages; i++)
-		if (*(volatile uint64_t *)(move_at + i * PAGE) != pattern(TAG, move_from + i))
-			return i;
-	return -1;
+	verify(p, 0, 100, ORIGIN);
+	verify(p, 612, PAGES - 612, ORIGIN);
+	verify(p, 200, 1, ORIGIN);
+	check(read_faults(AT(100)) && read_faults(AT(511)) &&
+	      read_faults(AT(512)) && read_faults(AT(611)), "readable");
+	check(!mprotect(AT(300), PAGE, PROT_READ | PROT_WRITE), "mprotect");
+	verify(p, 300, 1, ORIGIN);
+	check(!mprotect(AT(300), PAGE, PROT_NONE), "mprotect");
+	check(write_faults(AT(300)), "writable");
+}
+CASE(protect_none, 2)
+
+/* One page dropped in the middle of a block. */
+static void drop_page_act(char *p)
+{
+	check(!madvise(AT(700), PAGE, MADV_DONTNEED), "madvise");
 }
 
-/* Move a part, a block, all; to elsewhere and into a shared block. */
-static void t_mremap(void)
+static void drop_page_view(char *p)
 {
-	static const struct { int from, pages; bool into; int flags; } row[] = {
-		{ 10, 5, false, 0 },
-		{ 0, BLOCK_PAGES, false, 0 },
-		{ 0, N * BLOCK_PAGES, false, 0 },
-		{ 5, 3, true, 0 },
-		{ 0, BLOCK_PAGES, false, MREMAP_DONTUNMAP },
-		{ 7, 20, false, MREMAP_DONTUNMAP },
+	verify(p, 0, 700, ORIGIN);
+	verify(p, 700, 1, OWNER_ZERO);
+	verify(p, 701, PAGES - 701, ORIGIN);
+}
+CASE(drop_page, 1)
+
+/* Three scattered pages, the first and the last of a block among them. */
+static void drop_three_act(char *p)
+{
+	check(!madvise(AT(512), PAGE, MADV_DONTNEED), "madvise");
+	check(!madvise(AT(700), PAGE, MADV_DONTNEED), "madvise");
+	check(!madvise(AT(1023), PAGE, MADV_DONTNEED), "madvise");
+}
+
+static void drop_three_view(char *p)
+{
+	verify(p, 0, 512, ORIGIN);
+	verify(p, 512, 1, OWNER_ZERO);
+	verify(p, 513, 187, ORIGIN);
+	verify(p, 700, 1, OWNER_ZERO);
+	verify(p, 701, 322, ORIGIN);
+	verify(p, 1023, 1, OWNER_ZERO);
+	verify(p, 1024, PAGES - 1024, ORIGIN);
+}
+CASE(drop_three, 1)
+
+/* A whole block, and exactly that, needs no copy of the table. */
+static void drop_block_act(char *p)
+{
+	struct events before;
+
+	events_get(&before);
+	check(!madvise(AT(512), BLOCK, MADV_DONTNEED), "madvise");
+	expect_events(&before, EV_DETACH, >=, 1);
+	check(!(pagemap(0, AT(600)) & (PM_PRESENT | PM_SWAP)), "still mapped");
+}
+
+static void drop_block_view(char *p)
+{
+	verify(p, 0, 512, ORIGIN);
+	verify(p, 512, 512, OWNER_ZERO);
+	verify(p, 1024, 512, ORIGIN);
+}
+CASE(drop_block, 0)
+
+/* Several blocks with unaligned ends. */
+static void drop_many_act(char *p)
+{
+	check(!madvise(AT(511), BLOCK + 2 * PAGE, MADV_DONTNEED), "madvise");
+}
+
+static void drop_many_view(char *p)
+{
+	verify(p, 0, 511, ORIGIN);
+	verify(p, 511, 514, OWNER_ZERO);
+	verify(p, 1025, PAGES - 1025, ORIGIN);
+}
+CASE(drop_many, 2)
+
+/* Dropped memory is written again, then dropped again. */
+static void drop_and_write_act(char *p)
+{
+	check(!madvise(AT(300), 600 * PAGE, MADV_DONTNEED), "madvise");
+	fill(p, 400, 300, ACTOR);
+	check(!madvise(AT(400), PAGE, MADV_DONTNEED), "madvise");
+}
+
+static void drop_and_write_view(char *p)
+{
+	verify(p, 0, 300, ORIGIN);
+	verify(p, 300, 101, OWNER_ZERO);
+	verify(p, 401, 299, ACTOR);
+	verify(p, 700, 200, OWNER_ZERO);
+	verify(p, 900, PAGES - 900, ORIGIN);
+}
+CASE(drop_and_write, 2)
+
+/* MADV_FREE: the actor's pages may become zero, the other's may not. */
+static void madv_free_act(char *p)
+{
+	check(!madvise(AT(100), 600 * PAGE, MADV_FREE), "madvise");
+	fill(p, 200, 1, ACTOR);
+}
+
+static void madv_free_view(char *p)
+{
+	unsigned int i;
+
+	verify(p, 0, 100, ORIGIN);
+	verify(p, 200, 1, ACTOR);
+	verify(p, 700, PAGES - 700, ORIGIN);
+	for (i = 100; i < 700; i++)
+		check(i == 200 || page_is(AT(i), i, ORIGIN) ||
+		      page_is(AT(i), i, OWNER_ZERO), "page %u", i);
+}
+CASE(madv_free, 2)
+
+/* munmap of pages in the middle; their neighbours in the block stay. */
+static void unmap_pages_act(char *p)
+{
+	check(!munmap(AT(100), 5 * PAGE), "munmap");
+	check(!munmap(AT(512), PAGE), "munmap");
+	check(!munmap(AT(1535), PAGE), "munmap");
+}
+
+static void unmap_pages_view(char *p)
+{
+	verify(p, 0, 100, ORIGIN);
+	verify(p, 105, 407, ORIGIN);
+	verify(p, 513, 1022, ORIGIN);
+	check(read_faults(AT(100)) && read_faults(AT(104)) &&
+	      read_faults(AT(512)) && read_faults(AT(1535)), "still mapped");
+}
+CASE(unmap_pages, 3)
+
+/* munmap from the middle of one block to the middle of another. */
+static void unmap_many_act(char *p)
+{
+	check(!munmap(AT(400), BLOCK + 200 * PAGE), "munmap");
+}
+
+static void unmap_many_view(char *p)
+{
+	verify(p, 0, 400, ORIGIN);
+	verify(p, 1112, PAGES - 1112, ORIGIN);
+	check(read_faults(AT(400)) && read_faults(AT(511)) &&
+	      read_faults(AT(700)) && read_faults(AT(1111)), "still mapped");
+}
+CASE(unmap_many, 2)
+
+/* munmap of exactly one block does not touch the next one. */
+static void unmap_block_act(char *p)
+{
+	check(!munmap(AT(512), BLOCK), "munmap");
+}
+
+static void unmap_block_view(char *p)
+{
+	verify(p, 0, 512, ORIGIN);
+	verify(p, 1024, 512, ORIGIN);
+	check(read_faults(AT(512)) && read_faults(AT(1023)), "still mapped");
+}
+CASE(unmap_block, 0)
+
+/* New memory mapped over pages in the middle of a shared block. */
+static void map_over_act(char *p)
+{
+	void *ret;
+
+	ret = mmap(AT(600), 20 * PAGE, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	check(ret == AT(600), "mmap");
+	ret = mmap(AT(1020), 8 * PAGE, PROT_READ | PROT_WRITE,
+		   MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	check(ret == AT(1020), "mmap");
+	fill(p, 610, 10, ACTOR);
+	fill(p, 1020, 8, ACTOR);
+}
+
+static void map_over_view(char *p)
+{
+	verify(p, 0, 600, ORIGIN);
+	verify(p, 600, 10, OWNER_ZERO);
+	verify(p, 610, 10, ACTOR);
+	verify(p, 620, 400, ORIGIN);
+	verify(p, 1020, 8, ACTOR);
+	verify(p, 1028, PAGES - 1028, ORIGIN);
+}
+CASE(map_over, 2)
+
+/* The pages of an area that was moved: page n of it holds what page @was held. */
+static void verify_moved(char *p, unsigned long at, unsigned long was,
+			 unsigned long nr, unsigned int owner)
+{
+	unsigned long i;
+
+	for (i = 0; i < nr; i++)
+		check(page_is(AT(at + i), was + i, owner),
+		      "page %lu is not what page %lu was", at + i, was + i);
+}
+
+/* mremap of pages of one shared block over pages of another. */
+static void move_pages_act(char *p)
+{
+	void *ret = mremap(AT(100), 50 * PAGE, 50 * PAGE,
+			   MREMAP_MAYMOVE | MREMAP_FIXED, AT(1100));
+
+	check(ret == AT(1100), "mremap");
+}
+
+static void move_pages_view(char *p)
+{
+	verify(p, 0, 100, ORIGIN);
+	check(read_faults(AT(100)) && read_faults(AT(149)), "still mapped");
+	verify(p, 150, 950, ORIGIN);
+	verify_moved(p, 1100, 100, 50, ORIGIN);
+	verify(p, 1150, PAGES - 1150, ORIGIN);
+	check(!write_faults(AT(1100)), "not writable");
+}
+CASE(move_pages, 2)
+
+/* mremap of a whole block, which moves the PMD entry, over another shared one. */
+static void move_block_act(char *p)
+{
+	void *ret = mremap(AT(0), BLOCK, BLOCK, MREMAP_MAYMOVE | MREMAP_FIXED,
+			   AT(1024));
+
+	check(ret == AT(1024), "mremap");
+}
+
+static void move_block_view(char *p)
+{
+	check(read_faults(AT(0)) && read_faults(AT(511)), "still mapped");
+	verify(p, 512, 512, ORIGIN);
+	verify_moved(p, 1024, 0, 512, ORIGIN);
+	check(!write_faults(AT(1024)), "not writable");
+}
+CASE(move_block, 0)
+
+/* The same to a place of its own, and back by pages. */
+static void move_away_act(char *p)
+{
+	char *q = map_blocks(1);
+	void *ret;
+
+	ret = mremap(AT(512), BLOCK, BLOCK, MREMAP_MAYMOVE | MREMAP_FIXED, q);
+	check(ret == q, "mremap");
+	check(page_is(q + 5 * PAGE, 517, ORIGIN), "data is lost");
+	ret = mremap(q, 256 * PAGE, 256 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+		     AT(512));
+	check(ret == AT(512), "mremap back");
+	ret = mremap(q + 256 * PAGE, 256 * PAGE, 256 * PAGE,
+		     MREMAP_MAYMOVE | MREMAP_FIXED, AT(768));
+	check(ret == AT(768), "mremap back");
+	unmap_blocks(q, 1);
+}
+
+static void move_away_view(char *p)
+{
+	verify(p, 0, PAGES, ORIGIN);
+}
+CASE(move_away, 0)
+
+/* MREMAP_DONTUNMAP: the source stays mapped, and empty. */
+static void dontunmap_act(char *p)
+{
+	void *ret = mremap(AT(40), 20 * PAGE, 20 * PAGE,
+			   MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
+			   AT(800));
+
+	if (ret == MAP_FAILED && errno == EINVAL)
+		skip_case("no MREMAP_DONTUNMAP");
+	check(ret == AT(800), "mremap");
+}
+
+static void dontunmap_view(char *p)
+{
+	verify(p, 0, 40, ORIGIN);
+	verify(p, 40, 20, OWNER_ZERO);
+	verify(p, 60, 740, ORIGIN);
+	verify_moved(p, 800, 40, 20, ORIGIN);
+	verify(p, 820, PAGES - 820, ORIGIN);
+}
+CASE(dontunmap, 2)
+
+/* mremap that shrinks, then grows in place. */
+static void resize_act(char *p)
+{
+	check(mremap(AT(0), PAGES * PAGE, 700 * PAGE, 0) == p, "shrink");
+	check(mremap(AT(0), 700 * PAGE, 1000 * PAGE, 0) == p, "grow");
+	fill(p, 900, 10, ACTOR);
+}
+
+static void resize_view(char *p)
+{
+	verify(p, 0, 700, ORIGIN);
+	verify(p, 700, 200, OWNER_ZERO);
+	verify(p, 900, 10, ACTOR);
+	check(read_faults(AT(1000)), "still mapped");
+}
+CASE(resize, 1)
+
+/* mlock and munlock: what is locked is the actor's, and the count comes back. */
+static void lock_act(char *p)
+{
+	long before, locked;
+
+	vmstat_refresh();
+	before = vmstat("nr_mlock");
+	if (mlock(AT(100), 600 * PAGE))
+		skip_case("mlock: %s", strerror(errno));
+	check(status_kb(0, "VmLck") >= 600 * 4, "VmLck %ld kB",
+	      status_kb(0, "VmLck"));
+	fill(p, 200, 10, ACTOR);
+	check(!munlock(AT(100), 600 * PAGE), "munlock");
+	vmstat_refresh();
+	locked = vmstat("nr_mlock") - before;
+	check(plain || locked <= 64, "nr_mlock is %ld higher after munlock", locked);
+	check(!status_kb(0, "VmLck"), "VmLck %ld kB", status_kb(0, "VmLck"));
+	check(!mlock(AT(1030), 10 * PAGE), "mlock");
+}
+
+static void lock_view(char *p)
+{
+	verify(p, 0, 200, ORIGIN);
+	verify(p, 200, 10, ACTOR);
+	verify(p, 210, PAGES - 210, ORIGIN);
+}
+CASE(lock, 2)
+
+/* Advice that changes no data: cold, pageout, willneed, populate. */
+static void advice_act(char *p)
+{
+	struct events before;
+
+	madvise(AT(0), NR * BLOCK, MADV_COLD);
+	madvise(AT(0), NR * BLOCK, MADV_PAGEOUT);
+	madvise(AT(0), NR * BLOCK, MADV_WILLNEED);
+	madvise(AT(0), NR * BLOCK, MADV_POPULATE_READ);
+	verify(p, 0, PAGES, ORIGIN);
+	events_get(&before);
+	if (!madvise(AT(500), BLOCK + 30 * PAGE, MADV_POPULATE_WRITE))
+		expect_events(&before, EV_BREAK, >=, 3);
+}
+
+static void advice_view(char *p)
+{
+	verify(p, 0, PAGES, ORIGIN);
+}
+CASE(advice, 0)
+
+/* Huge pages collapsed from a shared block are the actor's alone, or none. */
+static void collapse_act(char *p)
+{
+	madvise(AT(0), NR * BLOCK, MADV_HUGEPAGE);
+	madvise(AT(512), BLOCK, MADV_COLLAPSE);
+	madvise(AT(0), NR * BLOCK, MADV_NOHUGEPAGE);
+	verify(p, 0, PAGES, ORIGIN);
+	fill(p, 600, 20, ACTOR);
+}
+
+static void collapse_view(char *p)
+{
+	verify(p, 0, 600, ORIGIN);
+	verify(p, 600, 20, ACTOR);
+	verify(p, 620, PAGES - 620, ORIGIN);
+}
+CASE(collapse, 0)
+
+/* Pages KSM may merge: a merge in one table is not one in the other. */
+static void merge_act(char *p)
+{
+	if (madvise(AT(0), NR * BLOCK, MADV_MERGEABLE))
+		skip_case("no KSM");
+	madvise(AT(512), BLOCK, MADV_UNMERGEABLE);
+}
+
+static void merge_view(char *p)
+{
+	verify(p, 0, PAGES, ORIGIN);
+}
+CASE(merge, 0)
+
+/*
+ * MADV_DONTFORK and MADV_WIPEONFORK set on shared tables: the other sharer keeps
+ * the memory, the next child has none of it, or zeroes.
+ */
+static void hidden_act(char *p)
+{
+	pid_t pid;
+
+	check(!madvise(AT(100), 20 * PAGE, MADV_DONTFORK), "DONTFORK");
+	check(!madvise(AT(1024), 20 * PAGE, MADV_WIPEONFORK), "WIPEONFORK");
+	pid = fork_sharing(1);
+	if (!pid) {
+		check(read_faults(AT(100)) && read_faults(AT(119)),
+		      "inherited DONTFORK memory");
+		verify(p, 0, 100, ORIGIN);
+		verify(p, 120, 904, ORIGIN);
+		verify(p, 1024, 20, OWNER_ZERO);
+		verify(p, 1044, PAGES - 1044, ORIGIN);
+		fill(p, 0, 100, CHILD);
+		fill(p, 1024, 20, CHILD);
+		done();
+	}
+	join(pid);
+	verify(p, 0, PAGES, ORIGIN);
+}
+
+static void hidden_view(char *p)
+{
+	verify(p, 0, PAGES, ORIGIN);
+	check(!madvise(AT(100), 20 * PAGE, MADV_DOFORK), "DOFORK");
+	check(!madvise(AT(1024), 20 * PAGE, MADV_KEEPONFORK), "KEEPONFORK");
+}
+CASE(hidden, 0)
+
+/* userfaultfd registered on a shared block: copy into a hole, write-protect. */
+static void uffd_act(char *p)
+{
+	static char buf[PAGE] __attribute__((aligned(4096)));
+	struct uffdio_api api = {
+		.api = UFFD_API,
+		.features = UFFD_FEATURE_PAGEFAULT_FLAG_WP,
 	};
-
-	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
-		struct proc c;
-			char *to;
-
-		setup(&c);
-		to = blocks(N);	/* after the fork: the address is free in the child */
-		move_at = (long)(row[i].into ? mem + 600 * PAGE : to);
-		move_from = row[i].from;
-		move_pages = row[i].pages;
-		if (row[i].into) {
-			/* the child knows these only from a new fork */
-			proc_exit(&c);
-			proc_init(&c);
-			proc_spawn_shared(&c, N);
-		} else {
-			munmap(to, N * BLOCK);
-			proc_exit(&c);
-			proc_init(&c);
-			proc_spawn_shared(&c, N);
-		}
-		*range = (struct range){ mem + row[i].from * PAGE, row[i].pages * PAGE,
-				    MREMAP_MAYMOVE | MREMAP_FIXED | row[i].flags };
-		EXPECT(on(&c, o_mremap, (long)range, move_at) == 0, "mremap, row %zu", i);
-		EXPECT(on(&c, o_moved, 0, 0) == -1, "moved, row %zu", i);
-		PARENT_OK();
-		if (row[i].flags)
-			CHILD_ZERO(&c, row[i].from, row[i].pages);
-		else
-			EXPECT(on(&c, o_probe, (long)range->p, 0) == SIGSEGV, "row %zu", i);
-		on(&c, o_write, move_at, 1);
-		PARENT_OK();
-		proc_exit(&c);
-		PARENT_OK();
-		munmap(mem, N * BLOCK);
-	}
-}
-
-/* The heap grows into, and shrinks out of, a shared block. */
-static void t_brk(void)
-{
-	char *base = sbrk(0), *end;
-	struct proc c;
-
-	end = (char *)(((uintptr_t)base + 2 * BLOCK - 1) & ~(BLOCK - 1));
-	SYS(brk(end + BLOCK / 2));
-	mem = end;
-	madvise(mem, BLOCK / 2, MADV_NOHUGEPAGE);
-	fill(mem, BLOCK_PAGES / 2, TAG);
-	cow_on();
-	proc_init(&c);
-	proc_spawn_shared(&c, 1);
-	SYS(brk(end + BLOCK));
-	EXPECT(bad_zero(mem + BLOCK / 2, BLOCK_PAGES / 2) < 0, "new heap is not zero");
-	fill(mem + BLOCK / 2, 10, 1);
-	CHILD_OK(&c, 0, BLOCK_PAGES / 2);
-	SYS(brk(end + BLOCK / 4));
-	EXPECT(o_bad(0, BLOCK_PAGES / 4) < 0, "parent");
-	CHILD_OK(&c, 0, BLOCK_PAGES / 2);
-	proc_exit(&c);
-	SYS(brk(base));
-}
-
-static void t_madv_free(void)
-{
-	struct proc c;
-
-	setup(&c);
-	*range = (struct range){ mem + 5 * PAGE, BLOCK, MADV_FREE };
-	EXPECT(on(&c, o_madvise, (long)range, 0) == 0, "madvise");
-	PARENT_OK();
-	proc_exit(&c);
-	PARENT_OK();
-}
-
-/* The pages of a shared table are not one process's to push out. */
-static void t_madv_cold(void)
-{
-	struct proc c;
-
-	setup(&c);
-	for (int i = 0; i < 2; i++) {
-		*range = (struct range){ mem, N * BLOCK, i ? MADV_PAGEOUT : MADV_COLD };
-		EXPECT(on(&c, o_madvise, (long)range, 0) == 0, "madvise");
-		PARENT_OK();
-		CHILD_OK(&c, 0, PAGES);
-	}
-	proc_exit(&c);
-	PARENT_OK();
-}
-
-static void t_populate(void)
-{
-	struct proc c;
-	long breaks;
-
-	setup(&c);
-	*range = (struct range){ mem, N * BLOCK, MADV_POPULATE_READ };
-	EXPECT(on(&c, o_madvise, (long)range, 0) == 0, "populate read");
-	breaks = ev("break");
-	range->arg = MADV_POPULATE_WRITE;
-	EXPECT(on(&c, o_madvise, (long)range, 0) == 0, "populate write");
-	if (!plain())
-		EXPECT(ev("break") - breaks >= N, "%ld broken", ev("break") - breaks);
-	CHILD_OK(&c, 0, PAGES);
-	PARENT_OK();
-	on(&c, o_write, (long)mem, 1);
-	PARENT_OK();
-	proc_exit(&c);
-}
-
-static long o_collapse(long a, long b)
-{
-	struct range *r = (struct range *)a;
-
-	(void)b;
-	madvise(r->p, r->len, MADV_HUGEPAGE);
-	madvise(r->p, r->len, MADV_COLLAPSE);	/* may say no */
-	return 0;
-}
-
-static void t_collapse(void)
-{
-	struct proc c;
-
-	setup(&c);
-	*range = (struct range){ mem, N * BLOCK, 0 };
-	on(&c, o_collapse, (long)range, 0);
-	CHILD_OK(&c, 0, PAGES);
-	PARENT_OK();
-	o_collapse((long)range, 0);
-	PARENT_OK();
-	on(&c, o_write, (long)mem, 9);
-	PARENT_OK();
-	*(uint64_t *)(mem + PAGE) = 9;
-	CHILD_OK(&c, 1, PAGES - 1);
-	proc_exit(&c);
-}
-
-/* mlock breaks first; nr_mlock is what plain fork gives, and zero at the end. */
-static void t_mlock(void)
-{
-	long before = file_field("/proc/vmstat", "nr_mlock"), after = 0;
-	struct proc c;
-
-	setup(&c);
-	*range = (struct range){ mem + PAGE, BLOCK, 0 };
-	EXPECT(on(&c, o_mlock, (long)range, 0) == 0, "mlock");
-	EXPECT(status_kb(c.pid, "VmLck") == BLOCK / 1024, "VmLck %ld", status_kb(c.pid, "VmLck"));
-	PARENT_OK();
-	CHILD_OK(&c, 0, PAGES);
-	EXPECT(on(&c, o_mlock, (long)range, 1) == 0, "munlock");
-	SYS(mlock(mem, BLOCK));
-	proc_exit(&c);
-	PARENT_OK();
-	/* mlocked blocks are not shared */
-	proc_init(&c);
-	proc_spawn(&c);
-	CHILD_OK(&c, 0, PAGES);
-	proc_exit(&c);
-	SYS(munlock(mem, BLOCK));
-	munmap(mem, N * BLOCK);
-	for (int i = 0; i < 50; i++) {
-		after = file_field("/proc/vmstat", "nr_mlock");
-		if (after <= before + 32)
-			return;
-		usleep(100000);
-	}
-	EXPECT(after <= before + 32, "nr_mlock %ld, then %ld", before, after);
-}
-
-/* Flags set after sharing count from the next fork on. */
-static void t_dontfork(void)
-{
-	struct proc c, d;
-
-	setup(&c);
-	SYS(madvise(mem + 10 * PAGE, 4 * PAGE, MADV_DONTFORK));
-	PARENT_OK();
-	CHILD_OK(&c, 0, PAGES);
-	proc_init(&d);
-	proc_spawn(&d);
-	EXPECT(on(&d, o_probe, (long)(mem + 10 * PAGE), 0) == SIGSEGV, "leaked to the child");
-	EXPECT(on(&d, o_probe, (long)(mem + 13 * PAGE), 0) == SIGSEGV, "leaked to the child");
-	CHILD_OK(&d, 0, 10);
-	CHILD_OK(&d, 14, PAGES - 14);
-	proc_exit(&d);
-	CHILD_OK(&c, 0, PAGES);
-	proc_exit(&c);
-	PARENT_OK();
-}
-
-static void t_wipeonfork(void)
-{
-	struct proc c, d;
-
-	setup(&c);
-	SYS(madvise(mem + 10 * PAGE, 4 * PAGE, MADV_WIPEONFORK));
-	proc_init(&d);
-	proc_spawn(&d);
-	CHILD_ZERO(&d, 10, 4);
-	CHILD_OK(&d, 0, 10);
-	CHILD_OK(&d, 14, PAGES - 14);
-	proc_exit(&d);
-	proc_exit(&c);
-	PARENT_OK();
-}
-
-/* VMAs that begin or end at, before and behind the edge of a block. */
-static void t_geometry(void)
-{
-	for (int from = -1; from <= 1; from++)
-		for (int to = -1; to <= 1; to++) {
-			struct proc c;
-			char *area = blocks_at(4, PROT_NONE, 0), *p;
-			size_t pages;
-
-			p = area + BLOCK + from * (long)PAGE;
-			pages = 2 * BLOCK_PAGES - from + to;
-			SYS(mprotect(p, pages * PAGE, PROT_READ | PROT_WRITE));
-			munmap(area, p - area);
-			munmap(p + pages * PAGE, area + 4 * BLOCK - p - pages * PAGE);
-			mem = p;
-			fill(mem, pages, TAG);
-			cow_on();
-			proc_init(&c);
-			proc_spawn_shared(&c, 1);
-			CHILD_OK(&c, 0, pages);
-			on(&c, o_write, (long)p, 1);
-			on(&c, o_write, (long)(p + (pages - 1) * PAGE), 1);
-			EXPECT(o_bad(0, pages) < 0, "parent, from %d to %d", from, to);
-			fill(mem, pages, TAG + 1);
-			CHILD_OK(&c, 1, pages - 2);
-			proc_exit(&c);
-			CHECK(mem, pages, TAG + 1);
-			munmap(mem, pages * PAGE);
-		}
-}
-
-/* One VMA that must not be shared keeps its whole block from it. */
-static void t_neighbour(void)
-{
-	for (int kind = 0; kind < 2; kind++) {
-		struct proc c;
-		long vma, share;
-		char *p;
-
-		mem = blocks(1);
-		p = mem + 300 * PAGE;
-		if (kind)
-			EXPECT(mmap(p, 4 * PAGE, PROT_READ | PROT_WRITE,
-				    MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == p, "mmap");
-		else
-			SYS(madvise(p, 4 * PAGE, MADV_DONTFORK));
-		fill(mem, BLOCK_PAGES, TAG);
-		cow_on();
-		vma = ev("fallback_vma");
-		share = ev("share");
-		proc_init(&c);
-		proc_spawn(&c);
-		if (!plain())
-			EXPECT(ev("fallback_vma") > vma, "kind %d not refused", kind);
-		(void)share;
-		CHILD_OK(&c, 0, 300);
-		CHILD_OK(&c, 304, BLOCK_PAGES - 304);
-		if (kind) {
-			on(&c, o_write, (long)p, 99);
-			EXPECT(*(uint64_t *)p == 99, "shared memory is not shared");
-		} else {
-			EXPECT(on(&c, o_probe, (long)p, 0) == SIGSEGV, "leaked");
-		}
-		proc_exit(&c);
-		munmap(mem, BLOCK);
-	}
-}
-
-/* A new mapping in a hole of a shared block. */
-static void t_hole_mapping(void)
-{
-	struct proc c;
-	char *p;
-
-	mem = blocks(1);
-	fill(mem, 100, TAG);
-	munmap(mem + 200 * PAGE, 100 * PAGE);
-	cow_on();
-	proc_init(&c);
-	proc_spawn_shared(&c, 1);
-	p = mmap(mem + 200 * PAGE, 100 * PAGE, PROT_READ | PROT_WRITE,
-		 MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED | MAP_POPULATE, -1, 0);
-	EXPECT(p == mem + 200 * PAGE, "mmap");
-	fill(p, 100, 1);
-	EXPECT(on(&c, o_probe, (long)p, 0) == SIGSEGV, "the child sees the new mapping");
-	CHILD_OK(&c, 0, 100);
-	munmap(p, 100 * PAGE);
-	EXPECT(o_bad(0, 100) < 0, "parent");
-	proc_exit(&c);
-}
-
-/* Truncation and hole punch of the file below a shared private mapping. */
-static void t_truncate(void)
-{
-	for (int punch = 0; punch < 2; punch++) {
-		char name[] = "/tmp/cow_pte_XXXXXX";
-		int fd = mkstemp(name);
-		long inplace;
-		struct proc c;
-
-		EXPECT(fd >= 0, "mkstemp");
-		unlink(name);
-		SYS(ftruncate(fd, BLOCK));
-		mem = blocks(1);
-		EXPECT(mmap(mem, BLOCK, PROT_READ | PROT_WRITE,
-			    MAP_SHARED | MAP_FIXED, fd, 0) == mem, "mmap");
-		fill(mem, BLOCK_PAGES, TAG);
-		EXPECT(mmap(mem, BLOCK, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_FIXED, fd, 0) == mem, "mmap");
-		/* 0..99 are copies, 100..511 pages of the file */
-		for (int i = 0; i < (int)BLOCK_PAGES; i++)
-			(void)*(volatile char *)(mem + i * PAGE);
-		fill(mem, 100, TAG);
-		cow_on();
-		proc_init(&c);
-		proc_spawn_shared(&c, 1);
-		inplace = ev("inplace");
-		if (punch) {
-			SYS(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-				      50 * PAGE, 100 * PAGE));
-			CHILD_OK(&c, 0, 100);	/* copies survive */
-			CHILD_ZERO(&c, 100, 50);
-			CHILD_OK(&c, 150, BLOCK_PAGES - 150);
-			EXPECT(o_bad(0, 100) < 0 && o_zero(100, 50) < 0 &&
-			       o_bad(150, BLOCK_PAGES - 150) < 0, "parent");
-		} else {
-			SYS(ftruncate(fd, 50 * PAGE));
-			CHILD_OK(&c, 0, 50);	/* copies go too */
-			EXPECT(on(&c, o_probe, (long)(mem + 50 * PAGE), 0) == SIGBUS, "child");
-			EXPECT(on(&c, o_probe, (long)(mem + 511 * PAGE), 1) == SIGBUS, "child");
-			EXPECT(probe(mem + 50 * PAGE, false) == SIGBUS, "parent");
-			EXPECT(o_bad(0, 50) < 0, "parent");
-		}
-		if (!plain())
-			EXPECT(ev("inplace") > inplace, "not in place");
-		proc_exit(&c);
-		close(fd);
-		munmap(mem, BLOCK);
-	}
-}
-
-static int uffd_open(void)
-{
-	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = {
+		.range = { (uintptr_t)p, NR * BLOCK },
+		.mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP,
+	};
+	struct uffdio_copy copy = {
+		.dst = (uintptr_t)AT(300), .src = (uintptr_t)buf, .len = PAGE,
+	};
+	struct uffdio_writeprotect wp = {
+		.range = { (uintptr_t)AT(1000), 100 * PAGE },
+		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
+	};
 	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 
-	if (fd < 0 || ioctl(fd, UFFDIO_API, &api))
-		SKIP("no userfaultfd: %s", strerror(errno));
-	return fd;
-}
-
-/* To register a range breaks it; copies land in one process. */
-static void t_uffd(void)
-{
-	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
-	struct uffdio_copy copy = { 0 };
-	char *src = blocks(1);
-	long breaks, share;
-	struct proc c;
-	int fd = uffd_open();
-
-	fill(src, 1, 5);
-	setup(&c);
-	reg.range.start = (long)mem;
-	reg.range.len = BLOCK;
-	breaks = ev("break");
-	SYS(ioctl(fd, UFFDIO_REGISTER, &reg));
-	if (!plain())
-		EXPECT(ev("break") > breaks, "not broken");
-	SYS(madvise(mem + 3 * PAGE, PAGE, MADV_DONTNEED));
-	copy.dst = (long)(mem + 3 * PAGE);
-	copy.src = (long)src;
-	copy.len = PAGE;
-	SYS(ioctl(fd, UFFDIO_COPY, &copy));
-	EXPECT(*(uint64_t *)(mem + 3 * PAGE) == pattern(5, 0), "not copied");
-	CHILD_OK(&c, 0, PAGES);
-	proc_exit(&c);
-	/* and while it is armed its block is not shared */
-	share = ev("fallback_vma");
-	proc_init(&c);
-	proc_spawn(&c);
-	if (!plain())
-		EXPECT(ev("fallback_vma") > share, "armed block shared");
-	proc_exit(&c);
+	if (fd < 0)
+		skip_case("userfaultfd: %s", strerror(errno));
+	if (ioctl(fd, UFFDIO_API, &api))
+		skip_case("userfaultfd without write protection");
+	check(!ioctl(fd, UFFDIO_REGISTER, &reg), "UFFDIO_REGISTER");
+	check(!madvise(AT(300), PAGE, MADV_DONTNEED), "madvise");
+	pattern_page(buf, 300, ACTOR);
+	check(!ioctl(fd, UFFDIO_COPY, &copy), "UFFDIO_COPY");
+	check(!ioctl(fd, UFFDIO_WRITEPROTECT, &wp), "UFFDIO_WRITEPROTECT");
+	check(pagemap(0, AT(1000)) >> 57 & 1 && pagemap(0, AT(1099)) >> 57 & 1,
+	      "not write-protected");
+	check(!(pagemap(0, AT(999)) >> 57 & 1), "write-protected");
+	wp.mode = 0;
+	check(!ioctl(fd, UFFDIO_WRITEPROTECT, &wp), "UFFDIO_WRITEPROTECT");
 	close(fd);
 }
 
-static const struct test tests[] = {
-	{ "mprotect a part", t_mprotect },
-	{ "mprotect PROT_NONE", t_mprotect_none },
-	{ "MADV_DONTNEED one page", t_dontneed_page },
-	{ "MADV_DONTNEED three scattered pages", t_dontneed_scattered },
-	{ "MADV_DONTNEED whole blocks", t_dontneed_block },
-	{ "munmap with neighbours in the block", t_munmap },
-	{ "munmap of several VMAs in one block", t_munmap_vmas },
-	{ "MAP_FIXED over a part and over a block", t_map_fixed },
-	{ "mremap", t_mremap },
-	{ "brk", t_brk },
-	{ "MADV_FREE", t_madv_free },
-	{ "MADV_COLD and MADV_PAGEOUT", t_madv_cold },
-	{ "MADV_POPULATE_READ and _WRITE", t_populate },
-	{ "MADV_HUGEPAGE and MADV_COLLAPSE", t_collapse },
-	{ "mlock and munlock", t_mlock },
-	{ "MADV_DONTFORK after sharing", t_dontfork },
-	{ "MADV_WIPEONFORK after sharing", t_wipeonfork },
-	{ "VMAs that end at the edges of blocks", t_geometry },
-	{ "neighbours that must not be shared", t_neighbour },
-	{ "a new mapping in a hole of a shared block", t_hole_mapping },
-	{ "truncate and hole punch", t_truncate },
-	{ "userfaultfd", t_uffd },
+static void uffd_view(char *p)
+{
+	verify(p, 0, 300, ORIGIN);
+	verify(p, 300, 1, ACTOR);
+	verify(p, 301, PAGES - 301, ORIGIN);
+}
+CASE(uffd, 2)
+
+/* brk down into the middle of a shared block, and up again. */
+static void heap(void)
+{
+	unsigned int round;
+
+	for (round = 0; round < rounds(2); round++) {
+		char *old = sbrk(0), *p, *end;
+		pid_t pid;
+
+		steps_reset();
+		p = (char *)(((uintptr_t)old + BLOCK - 1) & ~(BLOCK - 1));
+		end = p + NR * BLOCK;
+		check(!brk(end), "brk");
+		madvise(p, NR * BLOCK, MADV_NOHUGEPAGE);
+		fill(p, 0, PAGES, ORIGIN);
+		/* the last block may have to be copied: the heap ends in it */
+		pid = fork_sharing(NR - 1);
+		if ((pid == 0) == round % 2) {
+			check(!brk(AT(700)), "brk");
+			check(read_faults(AT(700)), "still mapped");
+			check(!brk(AT(900)), "brk");
+			verify(p, 0, 700, ORIGIN);
+			verify(p, 700, 200, OWNER_ZERO);
+			fill(p, 690, 20, ACTOR);
+			arrive(DID);
+			await(WROTE, 1);
+			verify(p, 0, 690, ORIGIN);
+			verify(p, 690, 20, ACTOR);
+		} else {
+			await(DID, 1);
+			verify(p, 0, PAGES, ORIGIN);
+			fill(p, 0, PAGES, OTHER);
+			arrive(WROTE);
+		}
+		if (!pid)
+			done();
+		join(pid);
+		check(!brk(old), "brk");
+	}
+}
+
+/* mlockall of a child with shared tables, and of the parent. */
+static void lock_all(void)
+{
+	unsigned int round;
+
+	for (round = 0; round < rounds(2); round++) {
+		char *p = map_blocks(NR);
+		pid_t pid;
+
+		steps_reset();
+		fill(p, 0, PAGES / 2, ORIGIN);
+		pid = fork_sharing(1);
+		if ((pid == 0) == round % 2) {
+			if (mlockall(MCL_CURRENT))
+				skip_case("mlockall: %s", strerror(errno));
+			verify(p, 0, PAGES / 2, ORIGIN);
+			fill(p, 0, PAGES, ACTOR);
+			check(!munlockall(), "munlockall");
+			arrive(DID);
+		} else {
+			await(DID, 1);
+			verify(p, 0, PAGES / 2, ORIGIN);
+			verify(p, PAGES / 2, PAGES / 2, OWNER_ZERO);
+		}
+		if (!pid)
+			done();
+		join(pid);
+		unmap_blocks(p, NR);
+	}
+	vmstat_refresh();
+}
+
+/*
+ * Memory that must not be shared, at and around the edges of blocks.  Blocks it
+ * reaches into are copied, those it only touches at the edge are shared.
+ */
+enum kind { SHARED_MAP, DONTFORK, WIPEONFORK, LOCKED, KINDS };
+
+static const struct geometry {
+	unsigned short from, to;
+	unsigned char shared;
+} geometries[] = {
+	{ 512, 1024, 2 }, { 511, 512, 2 }, { 512, 513, 2 }, { 511, 513, 1 },
+	{ 1023, 1024, 2 }, { 1024, 1025, 2 }, { 0, 1, 2 }, { 1535, 1536, 2 },
+	{ 500, 520, 1 }, { 256, 1280, 0 }, { 0, 512, 2 }, { 1024, 1536, 2 },
 };
 
-MAIN(tests)
+static void one_geometry(const struct geometry *g, enum kind kind)
+{
+	static const unsigned int in_child[] = { ORIGIN, 0, OWNER_ZERO, ORIGIN };
+	unsigned int n = g->to - g->from, i;
+	long background = background_shares(), shared;
+	struct events before;
+	char *p = map_blocks(NR);
+	pid_t pid;
+
+	switch (kind) {
+	case SHARED_MAP:
+		check(mmap(AT(g->from), n * PAGE, PROT_READ | PROT_WRITE,
+			   MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
+		      AT(g->from), "mmap");
+		break;
+	case DONTFORK:
+		check(!madvise(AT(g->from), n * PAGE, MADV_DONTFORK), "madvise");
+		break;
+	case WIPEONFORK:
+		check(!madvise(AT(g->from), n * PAGE, MADV_WIPEONFORK),
+		      "madvise");
+		break;
+	case LOCKED:
+		if (mlock(AT(g->from), n * PAGE))
+			skip_case("mlock: %s", strerror(errno));
+		break;
+	default:
+		break;
+	}
+	/* a few pages of each block, and those around the edges */
+	for (i = 0; i < PAGES; i++)
+		if (i % 32 < 2 || i % 32 == 31)
+			fill(p, i, 1, ORIGIN);
+	fill(p, g->from, 1, ORIGIN);
+	fill(p, g->to - 1, 1, ORIGIN);
+	events_get(&before);
+	pid = xfork();
+	if (!pid) {
+		for (i = 0; i < PAGES; i++) {
+			bool inside = i >= g->from && i < g->to;
+
+			if (i % 32 >= 2 && i % 32 != 31)
+				continue;
+			if (inside && kind == DONTFORK) {
+				check(read_faults(AT(i)), "page %u inherited", i);
+				continue;
+			}
+			verify(p, i, 1, inside ? in_child[kind] : ORIGIN);
+			fill(p, i, 1, CHILD);
+		}
+		done();
+	}
+	shared = event_delta(&before, EV_SHARE) - background;
+	check(plain || shared == g->shared,
+	      "kind %d, pages %u to %u: %ld blocks shared, expected %u", kind,
+	      g->from, g->to, shared, g->shared);
+	if (kind != DONTFORK || g->to - g->from > 2)
+		expect_events(&before, EV_FB_VMA, >=,
+			      kind == DONTFORK ? 0 : (long)(NR - g->shared));
+	join(pid);
+	for (i = 0; i < PAGES; i++) {
+		bool inside = i >= g->from && i < g->to;
+
+		if (i % 32 < 2 || i % 32 == 31)
+			verify(p, i, 1, inside && kind == SHARED_MAP ? CHILD :
+			       ORIGIN);
+	}
+	unmap_blocks(p, NR);
+}
+
+static void geometry_of(enum kind kind)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_LEN(geometries); i++)
+		one_geometry(&geometries[i], kind);
+}
+
+static void beside_shared_mapping(void)
+{
+	geometry_of(SHARED_MAP);
+}
+
+static void beside_dontfork(void)
+{
+	geometry_of(DONTFORK);
+}
+
+static void beside_wipeonfork(void)
+{
+	geometry_of(WIPEONFORK);
+}
+
+static void beside_locked(void)
+{
+	geometry_of(LOCKED);
+}
+
+/*
+ * Several mappings that may all be shared, with boundaries at an edge of a block,
+ * a page before, a page after, and in the middle: all blocks are shared, and each
+ * mapping's pages are its own.
+ */
+static void many_mappings(void)
+{
+	static const unsigned int bounds[] = { 511, 512, 513, 700, 1023, 1024, 1025 };
+	unsigned int i, round;
+
+	for (round = 0; round < rounds(2); round++) {
+		char *p = map_blocks(NR);
+		pid_t pid;
+
+		fill(p, 0, PAGES, ORIGIN);
+		/* every other piece is not dumped: an attribute that splits */
+		for (i = 0; i + 1 < ARRAY_LEN(bounds); i += 2)
+			check(!madvise(AT(bounds[i]),
+				       (bounds[i + 1] - bounds[i]) * PAGE,
+				       MADV_DONTDUMP), "madvise");
+		check(!mprotect(AT(100), 10 * PAGE, PROT_READ), "mprotect");
+		pid = fork_sharing(NR);
+		if (!pid) {
+			verify(p, 0, PAGES, ORIGIN);
+			check(write_faults(AT(100)) && write_faults(AT(109)),
+			      "writable");
+			check(!munmap(AT(511), 2 * PAGE), "munmap");
+			verify(p, 0, 511, ORIGIN);
+			verify(p, 513, PAGES - 513, ORIGIN);
+			check(read_faults(AT(511)) && read_faults(AT(512)),
+			      "still mapped");
+			fill(p, 1023, 2, CHILD);
+			done();
+		}
+		join(pid);
+		verify(p, 0, PAGES, ORIGIN);
+		check(!munmap(AT(512), BLOCK), "munmap");
+		verify(p, 0, 512, ORIGIN);
+		verify(p, 1024, 512, ORIGIN);
+		unmap_blocks(p, NR);
+	}
+}
+
+/*
+ * The private file under shared tables is truncated: both sides lose the pages
+ * past the end, written or not, and only those; VmRSS of both follows.
+ */
+static void map_private_file(int fd, char **p)
+{
+	unsigned int i;
+
+	*p = map_file_blocks(NR, fd);
+	for (i = 0; i < PAGES; i++) {
+		if (i % 3)
+			read_pages(*p, i, 1);
+		else
+			fill(*p, i, 1, ORIGIN);
+	}
+}
+
+static void truncate_in(const char *dir)
+{
+	unsigned int round, i;
+
+	for (round = 0; round < rounds(2); round++) {
+		const unsigned int size = round % 2 ? 1024 : 600;
+		int fd = test_file_in(dir, PAGES, OTHER);
+		struct events before;
+		long rss[2];
+		pid_t pid;
+		char *p;
+
+		if (fd < 0)
+			skip_case("cannot write a file in %s", dir);
+		steps_reset();
+		map_private_file(fd, &p);
+		pid = fork_sharing(NR);
+		if (!pid) {
+			arrive(DID);
+			await(WROTE, 1);
+			for (i = 0; i < size; i++)
+				verify(p, i, 1, i % 3 ? OTHER : ORIGIN);
+			check(read_faults(AT(size)) && read_faults(AT(1535)),
+			      "there are pages past the end");
+			fill(p, 0, size, CHILD);
+			done();
+		}
+		await(DID, 1);
+		rss[0] = status_kb(0, "VmRSS");
+		rss[1] = status_kb(pid, "VmRSS");
+		events_get(&before);
+		check(!ftruncate(fd, size * PAGE), "ftruncate");
+		expect_events(&before, EV_INPLACE, >=, 1);
+		rss[0] -= status_kb(0, "VmRSS");
+		rss[1] -= status_kb(pid, "VmRSS");
+		check(rss[0] == (long)(PAGES - size) * 4,
+		      "the parent's VmRSS fell by %ld kB", rss[0]);
+		check(rss[1] == (long)(PAGES - size) * 4,
+		      "the child's VmRSS fell by %ld kB", rss[1]);
+		arrive(WROTE);
+		join(pid);
+		for (i = 0; i < size; i++)
+			verify(p, i, 1, i % 3 ? OTHER : ORIGIN);
+		check(read_faults(AT(size)) && read_faults(AT(1535)),
+		      "there are pages past the end");
+		check(!ftruncate(fd, PAGES * PAGE), "ftruncate");
+		verify(p, size, PAGES - size, OWNER_ZERO);
+		unmap_blocks(p, NR);
+		close(fd);
+	}
+}
+
+static const char *disk(void)
+{
+	const char *dir = getenv("COW_PTE_TEST_DIR");
+
+	if (dir)
+		return dir;
+	return access("/mnt/disk", W_OK) ? "." : "/mnt/disk";
+}
+
+static void truncate_file(void)
+{
+	truncate_in(disk());
+}
+
+static void truncate_shmem(void)
+{
+	truncate_in(access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
+}
+
+/*
+ * A hole is punched in the private file: its pages read as zero on both sides, the
+ * pages that were written stay.
+ */
+static void punch_hole(void)
+{
+	const char *dir = access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm";
+	unsigned int round, i;
+
+	for (round = 0; round < rounds(2); round++) {
+		int fd = test_file_in(dir, PAGES, OTHER);
+		struct events before;
+		pid_t pid;
+		char *p;
+
+		if (fd < 0)
+			skip_case("cannot write a file in %s", dir);
+		steps_reset();
+		map_private_file(fd, &p);
+		pid = fork_sharing(NR);
+		if (pid) {
+			events_get(&before);
+			if (fallocate(fd, FALLOC_FL_PUNCH_HOLE |
+				      FALLOC_FL_KEEP_SIZE, 400 * PAGE,
+				      300 * PAGE))
+				skip_case("fallocate: %s", strerror(errno));
+			expect_events(&before, EV_INPLACE, >=, 1);
+			arrive(WROTE);
+		}
+		await(WROTE, 1);
+		for (i = 0; i < PAGES; i++)
+			verify(p, i, 1, !(i % 3) ? ORIGIN :
+			       i >= 400 && i < 700 ? OWNER_ZERO : OTHER);
+		barrier(LEAVE, 2);
+		fill(p, 0, PAGES, pid ? ACTOR : CHILD);
+		barrier(LEAVE, 2);
+		verify(p, 0, PAGES, pid ? ACTOR : CHILD);
+		if (!pid)
+			done();
+		join(pid);
+		unmap_blocks(p, NR);
+		close(fd);
+	}
+}
+
+static const struct cow_case cases[] = {
+	{ "mprotect", protect },
+	{ "mprotect to PROT_NONE", protect_none },
+	{ "MADV_DONTNEED of a page", drop_page },
+	{ "MADV_DONTNEED of three pages", drop_three },
+	{ "MADV_DONTNEED of a block", drop_block },
+	{ "MADV_DONTNEED of blocks with unaligned ends", drop_many },
+	{ "MADV_DONTNEED, written, dropped again", drop_and_write },
+	{ "MADV_FREE", madv_free },
+	{ "munmap of pages with neighbours", unmap_pages },
+	{ "munmap of blocks with unaligned ends", unmap_many },
+	{ "munmap of a block", unmap_block },
+	{ "mmap over pages", map_over },
+	{ "mremap of pages to another shared block", move_pages },
+	{ "mremap of a block to another shared block", move_block },
+	{ "mremap of a block away and back", move_away },
+	{ "mremap with MREMAP_DONTUNMAP", dontunmap },
+	{ "mremap that shrinks and grows", resize },
+	{ "mlock and munlock", lock },
+	{ "mlockall", lock_all },
+	{ "cold, pageout, willneed, populate", advice },
+	{ "collapse into huge pages", collapse },
+	{ "KSM advice", merge },
+	{ "DONTFORK and WIPEONFORK set after sharing", hidden },
+	{ "userfaultfd", uffd },
+	{ "brk", heap },
+	{ "edges beside a shared mapping", beside_shared_mapping },
+	{ "edges beside MADV_DONTFORK", beside_dontfork },
+	{ "edges beside MADV_WIPEONFORK", beside_wipeonfork },
+	{ "edges beside locked memory", beside_locked },
+	{ "many mappings in a block", many_mappings },
+	{ "truncate on disk", truncate_file },
+	{ "truncate in memory", truncate_shmem },
+	{ "punch a hole", punch_hole },
+};
+
+int main(int argc, char **argv)
+{
+	return cow_main(argc, argv, cases, ARRAY_LEN(cases));
+}
