@@ -18,6 +18,10 @@
 
 #include "cow_pte_util.h"
 
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ	22
+#endif
+
 enum { ORIGIN = 1, PARENT, CHILD, GRANDCHILD };
 enum { GO, DONE, READY };
 enum { MEMBERS = 3, MAX_STEPS = 24 };
@@ -78,7 +82,7 @@ static void settle(void)
 			continue;
 		if (perms[0] == 'r' && perms[3] == 'p' && !strstr(path, "cow_pte."))
 			madvise((void *)start, end - start,
-				22 /* MADV_POPULATE_READ */);
+				MADV_POPULATE_READ);
 	}
 }
 
@@ -177,17 +181,13 @@ static void run_tree(const struct step *steps, unsigned int nr, char *(*setup)(v
 	}
 	await(DONE, 1);
 	for (s = 0; s < nr; s++) {
-		unsigned int exits = 0;
-
 		arrive(GO);
 		if (!steps[s].op) {
-			exits = 1;
 			wait_gone(slots[steps[s].member]);
 			slots[steps[s].member] = 0;
 			arrive(DONE);
 		}
 		await(DONE, s + 2);
-		(void)exits;
 		for (m = 0; m < MEMBERS; m++)
 			if (slots[m])
 				read_numbers(slots[m], &table[share][s][m]);
@@ -430,27 +430,20 @@ static const struct step file_steps[] = {
 	{ "grandchild exits", 2, NULL, false },
 };
 
-static void file_pages(const char *dir)
+static void file_on_disk(void)
 {
-	file_fd = test_file_in(dir, NR * BLOCK_PAGES, GRANDCHILD);
-	if (file_fd < 0)
-		skip_case("cannot write %lu pages in %s", NR * BLOCK_PAGES, dir);
+	file_fd = disk_file(NR * BLOCK_PAGES, GRANDCHILD);
 	compare(file_steps, ARRAY_LEN(file_steps), setup_file);
 	close(file_fd);
 }
 
-static void file_on_disk(void)
-{
-	const char *dir = getenv("COW_PTE_TEST_DIR");
-
-	if (!dir)
-		dir = access("/mnt/disk", W_OK) ? "." : "/mnt/disk";
-	file_pages(dir);
-}
-
 static void file_in_memory(void)
 {
-	file_pages(access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
+	file_fd = test_file_in("/dev/shm", NR * BLOCK_PAGES, GRANDCHILD);
+	if (file_fd < 0)
+		file_fd = test_file(NR * BLOCK_PAGES, GRANDCHILD);
+	compare(file_steps, ARRAY_LEN(file_steps), setup_file);
+	close(file_fd);
 }
 
 /* Swap entries that the fork takes over count for the child as for the parent. */
@@ -516,7 +509,7 @@ static void counters_match_tables(void)
 {
 	unsigned int round;
 
-	for (round = 0; round < rounds(8); round++) {
+	for (round = 0; round < rounds(3); round++) {
 		char *p = setup_anon();
 		pid_t pid;
 

@@ -435,6 +435,26 @@ int test_file(unsigned long pages, unsigned int owner)
 	return fd;
 }
 
+/* A file on a real file system if there is one with enough room. */
+int disk_file(unsigned long pages, unsigned int owner)
+{
+	const char *dirs[] = {
+		getenv("COW_PTE_TEST_DIR"), "/mnt/disk", ".", "/tmp",
+	};
+	size_t i;
+	int fd;
+
+	for (i = 0; i < ARRAY_LEN(dirs); i++) {
+		if (!dirs[i])
+			continue;
+		fd = test_file_in(dirs[i], pages, owner);
+		if (fd >= 0)
+			return fd;
+	}
+	skip_case("no directory to write a file of %lu pages: %s", pages,
+		  strerror(errno));
+}
+
 static uint64_t mix(uint64_t x)
 {
 	x ^= x >> 33;

@@ -132,6 +132,7 @@ char *map_blocks(unsigned long nr);
 char *map_file_blocks(unsigned long nr, int fd);
 void unmap_blocks(char *p, unsigned long nr);
 int test_file(unsigned long pages, unsigned int owner);
+int disk_file(unsigned long pages, unsigned int owner);
 int test_file_in(const char *dir, unsigned long pages, unsigned int owner);
 
 /* @owner says who wrote a page last; 0 is a page of zeroes */

@@ -392,6 +392,8 @@ static void many_children(void)
 
 /* Threads that write to the same blocks, from a barrier on. */
 #define THREADS		8
+/* pages written in each block before the fork */
+#define FEW		64UL
 
 struct team {
 	char *p;
@@ -422,6 +424,22 @@ static void *write_blocks(void *arg)
 	return NULL;
 }
 
+static void fill_few(char *p, unsigned long nr)
+{
+	unsigned long b;
+
+	for (b = 0; b < nr; b++)
+		fill(p, b * BLOCK_PAGES, FEW, ORIGIN);
+}
+
+static void verify_few(char *p, unsigned long nr)
+{
+	unsigned long b;
+
+	for (b = 0; b < nr; b++)
+		verify(p, b * BLOCK_PAGES, FEW, ORIGIN);
+}
+
 static void write_with_threads(char *p, unsigned long nr, unsigned int step)
 {
 	struct team team = { p, nr, step };
@@ -447,8 +465,7 @@ static void write_with_threads(char *p, unsigned long nr, unsigned int step)
 			      block, i);
 			verify(p, first + 1 + i, 1, 10 + i);
 		}
-		verify(p, first + 1 + THREADS, BLOCK_PAGES - 1 - THREADS,
-		       ORIGIN);
+		verify(p, first + 1 + THREADS, FEW - 1 - THREADS, ORIGIN);
 	}
 }
 
@@ -458,7 +475,7 @@ static void write_with_threads(char *p, unsigned long nr, unsigned int step)
  */
 static void threads_in_child(void)
 {
-	const unsigned long nr = 4, pages = nr * BLOCK_PAGES;
+	const unsigned long nr = 8;
 	unsigned int round;
 
 	for (round = 0; round < rounds(3); round++) {
@@ -467,7 +484,7 @@ static void threads_in_child(void)
 		pid_t pid;
 
 		steps_reset();
-		fill(p, 0, pages, ORIGIN);
+		fill_few(p, nr);
 		pid = fork_sharing(nr);
 		if (!pid) {
 			events_get(&before);
@@ -476,7 +493,7 @@ static void threads_in_child(void)
 			done();
 		}
 		join(pid);
-		verify(p, 0, pages, ORIGIN);
+		verify_few(p, nr);
 		unmap_blocks(p, nr);
 	}
 }
@@ -484,7 +501,7 @@ static void threads_in_child(void)
 /* The same in the parent while the child lives, and with a dormant table. */
 static void threads_in_parent(void)
 {
-	const unsigned long nr = 4, pages = nr * BLOCK_PAGES;
+	const unsigned long nr = 8;
 	unsigned int round;
 
 	for (round = 0; round < rounds(4); round++) {
@@ -493,11 +510,11 @@ static void threads_in_parent(void)
 		pid_t pid;
 
 		steps_reset();
-		fill(p, 0, pages, ORIGIN);
+		fill_few(p, nr);
 		pid = fork_sharing(nr);
 		if (!pid) {
 			await(LEAVE, 1);
-			verify(p, 0, pages, ORIGIN);
+			verify_few(p, nr);
 			done();
 		}
 		events_get(&before);
@@ -713,7 +730,7 @@ static void exit_against_exit(void)
  */
 static void refork_of_dormant_tables(void)
 {
-	const unsigned long nr = 4, pages = nr * BLOCK_PAGES;
+	const unsigned long nr = 3, pages = nr * BLOCK_PAGES;
 	struct events before;
 	unsigned int round;
 	char *p;

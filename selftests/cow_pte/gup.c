@@ -1,324 +1,748 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * References that the kernel takes to user pages: none through a shared table,
- * and what was pinned before the fork stays with the process that pinned it.
+ * The kernel's own ways to user pages while page tables are shared: whoever takes
+ * a reference to a page gets the page of the process it asked for, and nobody
+ * else's writes appear in it, nor its writes elsewhere.
  */
-#include "util.h"
+#include <errno.h>
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <linux/io_uring.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
-static char *mem;
+#include "cow_pte_util.h"
 
-static void setup(struct proc *c, int pages)
+enum { ORIGIN = 1, ACTOR, OTHER, FILE_DATA, CHILD };
+enum { READY, DID, WROTE, LEAVE };
+
+#define NR	2UL
+/* pages written in each block */
+#define FEW	64UL
+#define AT(n)	(p + (n) * PAGE)
+/* a page of the second block */
+#define SECOND	(BLOCK_PAGES + 8)
+
+static char *setup(void)
 {
-	mem = blocks(1);
-	fill(mem, pages, 1);
-	cow_on();
-	proc_init(c);
-	proc_spawn_shared(c, 1);
+	char *p = map_blocks(NR);
+
+	fill(p, 0, FEW, ORIGIN);
+	fill(p, BLOCK_PAGES, FEW, ORIGIN);
+	steps_reset();
+	return p;
 }
 
-static long o_bad(long tag, long pages)
+static void verify_origin(char *p)
 {
-	return bad_page(mem, pages, tag);
-}
-
-static int direct_file(void)
-{
-	static const char *const dirs[] = { "/mnt/disk", "/var/tmp", "/tmp" };
-
-	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
-		char name[64];
-		int fd;
-
-		snprintf(name, sizeof(name), "%s/cow_pte_direct", dirs[i]);
-		fd = open(name, O_RDWR | O_CREAT | O_DIRECT, 0600);
-		if (fd < 0)
-			continue;
-		unlink(name);
-		return fd;
-	}
-	SKIP("no file system with O_DIRECT");
-}
-
-static int direct_fd;
-
-static long o_direct_read(long page, long pages)
-{
-	return pread(direct_fd, mem + page * PAGE, pages * PAGE, 0) == pages * (long)PAGE ? 0 : -errno;
-}
-
-static long o_direct_write(long page, long pages)
-{
-	return pwrite(direct_fd, mem + page * PAGE, pages * PAGE, 0) == pages * (long)PAGE ? 0 : -errno;
-}
-
-/* O_DIRECT reads into, and writes from, a shared block. */
-static void t_direct(void)
-{
-	struct proc c;
-	char *buf;
-
-	direct_fd = direct_file();
-	setup(&c, BLOCK_PAGES);
-	buf = blocks(1);
-	fill(buf, 8, 2);
-	EXPECT(pwrite(direct_fd, buf, 8 * PAGE, 0) == 8 * PAGE, "pwrite: %s", strerror(errno));
-	EXPECT(on(&c, o_direct_read, 0, 8) == 0, "read");
-	EXPECT(on(&c, o_bad, 2, 8) == -1, "the child did not get the data");
-	CHECK(mem, BLOCK_PAGES, 1);
-	proc_exit(&c);
-
-	proc_init(&c);
-	proc_spawn_shared(&c, 1);
-	EXPECT(on(&c, o_direct_write, 0, 8) == 0, "write");
-	EXPECT(pread(direct_fd, buf, 8 * PAGE, 0) == 8 * PAGE, "pread");
-	CHECK(buf, 8, 1);
-	EXPECT(o_direct_read(100, 8) == 0, "parent reads");
-	EXPECT(on(&c, o_bad, 1, BLOCK_PAGES) == -1, "the child saw the parent's read");
-	proc_exit(&c);
-	close(direct_fd);
-}
-
-static int pipe_fd[2];
-
-static long o_vmsplice(long page, long unmap)
-{
-	struct iovec iov = { mem + page * PAGE, PAGE };
-
-	if (vmsplice(pipe_fd[1], &iov, 1, 0) != PAGE)
-		return -errno;
-	return unmap ? munmap(mem, BLOCK) : 0;
-}
-
-static uint64_t pipe_word(void)
-{
-	char buf[PAGE];
-
-	EXPECT(read(pipe_fd[0], buf, PAGE) == PAGE, "pipe");
-	return *(uint64_t *)buf;
-}
-
-/* A child keeps a page in a pipe and leaves; the parent's secret must not show. */
-static void t_vmsplice_child(void)
-{
-	for (int unmap = 0; unmap < 2; unmap++) {
-		struct proc c;
-
-		SYS(pipe(pipe_fd));
-		setup(&c, BLOCK_PAGES);
-		EXPECT(on(&c, o_vmsplice, 0, unmap) == 0, "vmsplice");
-		*(uint64_t *)mem = 0x5ec2e7;
-		EXPECT(pipe_word() == pattern(1, 0), "the parent's write is in the pipe");
-		proc_exit(&c);
-		EXPECT(*(uint64_t *)mem == 0x5ec2e7, "lost");
-	}
-}
-
-static void t_vmsplice_parent(void)
-{
-	struct proc c;
-
-	SYS(pipe(pipe_fd));
-	setup(&c, BLOCK_PAGES);
-	EXPECT(o_vmsplice(3, 0) == 0, "vmsplice");
-	on(&c, o_write, (long)(mem + 3 * PAGE), 0x5ec2e7);
-	EXPECT(pipe_word() == pattern(1, 3), "the child's write is in the pipe");
-	proc_exit(&c);
+	verify(p, 0, FEW, ORIGIN);
+	verify(p, BLOCK_PAGES, FEW, ORIGIN);
 }
 
 /*
- * The page went into the pipe before the fork.  The parent lets go of the block,
- * so the child is the last to map it, and writes.
+ * One side runs @act, which must break both tables, the other sees nothing of it
+ * and writes its own pages; then @view checks the actor's memory.
  */
-static void t_vmsplice_before_fork(void)
+static void both_sides(void (*act)(char *p), void (*view)(char *p))
 {
-	struct proc c;
+	unsigned int round;
 
-	SYS(pipe(pipe_fd));
-	mem = blocks(1);
-	fill(mem, BLOCK_PAGES, 1);
-	EXPECT(o_vmsplice(5, 0) == 0, "vmsplice");
-	cow_on();
-	proc_init(&c);
-	proc_spawn_shared(&c, 1);
-	munmap(mem, BLOCK);
-	on(&c, o_write, (long)(mem + 5 * PAGE), 0x5ec2e7);
-	EXPECT(pipe_word() == pattern(1, 5), "the child's write is in the parent's pipe");
-	EXPECT(on(&c, o_read, (long)(mem + 5 * PAGE), 0) == 0x5ec2e7, "lost");
-	proc_exit(&c);
+	for (round = 0; round < rounds(8); round++) {
+		char *p = setup();
+		struct events before;
+		pid_t pid;
+
+		pid = fork_sharing(NR);
+		if ((pid == 0) == round % 2) {
+			events_get(&before);
+			act(p);
+			expect_events(&before, EV_BREAK, >=, (long)NR);
+			view(p);
+			arrive(DID);
+			await(WROTE, 1);
+			view(p);
+		} else {
+			await(DID, 1);
+			verify_origin(p);
+			fill(p, 0, FEW, OTHER);
+			fill(p, BLOCK_PAGES, FEW, OTHER);
+			arrive(WROTE);
+		}
+		if (!pid)
+			done();
+		join(pid);
+		unmap_blocks(p, NR);
+	}
 }
 
-static long o_self(long a, long b)
+/* Open a file of ours once more, past the page cache. */
+static int direct_file(void)
 {
-	(void)a;
-	(void)b;
-	return getpid();
+	char path[64];
+	int fd = disk_file(FEW, FILE_DATA), dfd;
+
+	fsync(fd);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	dfd = open(path, O_RDWR | O_DIRECT);
+	if (dfd < 0)
+		skip_case("no file system with O_DIRECT, see COW_PTE_TEST_DIR");
+	close(fd);
+	return dfd;
 }
 
-static void t_process_vm(void)
+static int file;
+
+/* The disk writes into shared memory. */
+static void direct_read_act(char *p)
 {
-	struct iovec local, remote;
-	char *buf;
-	struct proc c;
+	check(pread(file, AT(4), 16 * PAGE, 4 * PAGE) == 16 * PAGE, "pread");
+	check(pread(file, AT(SECOND), PAGE, 0) == PAGE, "pread");
+}
+
+static void direct_read_view(char *p)
+{
+	verify(p, 0, 4, ORIGIN);
+	verify(p, 4, 16, FILE_DATA);
+	verify(p, 20, FEW - 20, ORIGIN);
+	check(page_is(AT(SECOND), 0, FILE_DATA), "data not read");
+}
+
+static void direct_read(void)
+{
+	file = direct_file();
+	both_sides(direct_read_act, direct_read_view);
+}
+
+/* The disk reads from shared memory. */
+static void direct_write(void)
+{
+	unsigned int round, i;
+	char buf[PAGE];
+
+	file = direct_file();
+	for (round = 0; round < rounds(8); round++) {
+		char *p = setup();
+		struct events before;
+		pid_t pid = fork_sharing(NR);
+
+		if ((pid == 0) == round % 2) {
+			events_get(&before);
+			check(pwrite(file, AT(0), 16 * PAGE, 0) == 16 * PAGE,
+			      "pwrite");
+			expect_events(&before, EV_BREAK, >=, 1);
+			verify_origin(p);
+			fill(p, 0, 16, ACTOR);
+			arrive(DID);
+		} else {
+			await(DID, 1);
+			verify_origin(p);
+			fill(p, 0, 16, OTHER);
+		}
+		if (!pid)
+			done();
+		join(pid);
+		for (i = 0; i < 16; i++) {
+			static char aligned[PAGE]
+				__attribute__((aligned(4096)));
+
+			check(pread(file, aligned, PAGE, i * PAGE) == PAGE,
+			      "pread");
+			memcpy(buf, aligned, PAGE);
+			check(page_is(buf, i, ORIGIN), "page %u of the file", i);
+		}
+		unmap_blocks(p, NR);
+	}
+}
+
+/* read() into shared memory and write() from it: faults of the kernel. */
+static void copy_act(char *p)
+{
+	static char buf[PAGE];
+	int fd[2];
+
+	check(!pipe(fd), "pipe");
+	pattern_page(buf, 3, ACTOR);
+	check(write(fd[1], buf, PAGE) == PAGE, "write");
+	check(read(fd[0], AT(3), PAGE) == PAGE, "read");
+	check(write(fd[1], AT(SECOND), PAGE) == PAGE, "write");
+	check(read(fd[0], AT(SECOND + 1), PAGE) == PAGE, "read");
+	close(fd[0]);
+	close(fd[1]);
+}
+
+static void copy_view(char *p)
+{
+	verify(p, 0, 3, ORIGIN);
+	verify(p, 3, 1, ACTOR);
+	verify(p, 4, FEW - 4, ORIGIN);
+	verify(p, SECOND, 1, ORIGIN);
+	check(page_is(AT(SECOND + 1), SECOND, ORIGIN), "data not copied");
+}
+
+static void read_and_write(void)
+{
+	both_sides(copy_act, copy_view);
+}
+
+/*
+ * CVE-2020-29374: one side puts a page into a pipe by reference and unmaps it; what
+ * the other side writes afterwards must not appear in the pipe.  With the pipe
+ * filled before or after the fork, and either side being the victim.
+ */
+static void splice_page(char *p, int fd, unsigned int page)
+{
+	struct iovec iov = { AT(page), PAGE };
+
+	check(vmsplice(fd, &iov, 1, 0) == PAGE, "vmsplice");
+}
+
+static void read_pipe(int fd, unsigned int page)
+{
+	static char buf[PAGE];
+	size_t n = 0;
+
+	while (n < PAGE) {
+		ssize_t ret = read(fd, buf + n, PAGE - n);
+
+		check(ret > 0, "read from the pipe");
+		n += ret;
+	}
+	check(page_is(buf, page, ORIGIN),
+	      "the pipe has what was written after the splice");
+}
+
+static void vmsplice_leak(bool child_splices, bool before_fork, bool unmaps)
+{
+	char *p = setup();
+	struct events before;
+	int fd[2];
 	pid_t pid;
 
-	setup(&c, BLOCK_PAGES);
-	buf = blocks(1);
-	pid = on(&c, o_self, 0, 0);
-	fill(buf, 4, 9);
-	local = (struct iovec){ buf, 4 * PAGE };
-	remote = (struct iovec){ mem + 10 * PAGE, 4 * PAGE };
-	SYS(process_vm_writev(pid, &local, 1, &remote, 1, 0));
-	CHECK(mem, BLOCK_PAGES, 1);
-	for (int i = 0; i < 4; i++)
-		EXPECT((uint64_t)on(&c, o_read, (long)(mem + (10 + i) * PAGE), 0) == pattern(9, i),
-		       "page %d", i);
-	remote.iov_base = mem + 100 * PAGE;
-	SYS(process_vm_readv(pid, &local, 1, &remote, 1, 0));
-	for (int i = 0; i < 4; i++)
-		EXPECT(*(uint64_t *)(buf + i * PAGE) == pattern(1, 100 + i), "page %d", i);
-	proc_exit(&c);
-	CHECK(mem, BLOCK_PAGES, 1);
+	check(!pipe(fd), "pipe");
+	if (before_fork) {
+		splice_page(p, fd[1], 5);
+		splice_page(p, fd[1], SECOND);
+	}
+	pid = fork_sharing(NR);
+	if ((pid == 0) == child_splices) {
+		if (!before_fork) {
+			events_get(&before);
+			splice_page(p, fd[1], 5);
+			splice_page(p, fd[1], SECOND);
+			expect_events(&before, EV_BREAK, >=, (long)NR);
+		}
+		if (unmaps)
+			check(!munmap(p, NR * BLOCK), "munmap");
+		arrive(DID);
+		await(WROTE, 1);
+		read_pipe(fd[0], 5);
+		read_pipe(fd[0], SECOND);
+		if (!unmaps)
+			verify_origin(p);
+	} else {
+		await(DID, 1);
+		fill(p, 0, FEW, OTHER);
+		fill(p, BLOCK_PAGES, FEW, OTHER);
+		arrive(WROTE);
+	}
+	if (!pid)
+		done();
+	join(pid);
+	close(fd[0]);
+	close(fd[1]);
+	munmap(p, NR * BLOCK);
 }
 
-/* ptrace and /proc/PID/mem write to one process, read-only mappings included. */
-static void t_ptrace(void)
+static void vmsplice_all(void)
 {
-	struct proc c;
+	unsigned int round, variant;
+
+	for (round = 0; round < rounds(2); round++)
+		for (variant = 0; variant < 8; variant++)
+			vmsplice_leak(variant & 1, variant & 2, variant & 4);
+}
+
+/*
+ * The splicer itself writes after the splice: it has its page to itself, so the
+ * pipe shows the new data or the old, but the other side none.
+ */
+static void vmsplice_reuse(void)
+{
+	unsigned int round;
+
+	for (round = 0; round < rounds(8); round++) {
+		char *p = setup();
+		int fd[2];
+		pid_t pid;
+
+		check(!pipe(fd), "pipe");
+		pid = fork_sharing(NR);
+		if (!pid) {
+			await(DID, 1);
+			verify_origin(p);
+			/* leave: the parent's tables become dormant */
+			done();
+		}
+		if (round % 2) {
+			arrive(DID);
+			join(pid);
+			splice_page(p, fd[1], 5);
+			pid = fork_sharing(NR);
+			if (!pid) {
+				verify_origin(p);
+				fill(p, 0, FEW, CHILD);
+				read_pipe(fd[0], 5);
+				done();
+			}
+		} else {
+			splice_page(p, fd[1], 5);
+			fill(p, 6, 10, ACTOR);
+			arrive(DID);
+		}
+		join(pid);
+		verify(p, 0, 6, ORIGIN);
+		close(fd[0]);
+		close(fd[1]);
+		unmap_blocks(p, NR);
+	}
+}
+
+/* process_vm_writev and process_vm_readv from outside. */
+static pid_t target;
+
+static void remote(bool write, void *buf, char *at)
+{
+	struct iovec local = { buf, PAGE }, there = { at, PAGE };
+	ssize_t ret;
+
+	ret = write ? process_vm_writev(target, &local, 1, &there, 1, 0) :
+		      process_vm_readv(target, &local, 1, &there, 1, 0);
+	if (ret < 0 && errno == ENOSYS)
+		skip_case("no process_vm_readv");
+	check(ret == PAGE, "process_vm_%s", write ? "writev" : "readv");
+}
+
+static void mem_file(bool write, void *buf, char *at)
+{
 	char path[64];
-	uint64_t v = 0x77;
-	int fd, status;
+	ssize_t ret;
+	int fd;
 
-	mem = blocks(1);
-	fill(mem, BLOCK_PAGES, 1);
-	SYS(mprotect(mem, BLOCK, PROT_READ));
-	cow_on();
-	proc_init(&c);
-	proc_spawn_shared(&c, 1);
-	SYS(ptrace(PTRACE_ATTACH, c.pid, 0, 0));
-	waitpid(c.pid, &status, 0);
-	SYS(ptrace(PTRACE_POKEDATA, c.pid, mem + 8 * PAGE, 0x1234));
-	snprintf(path, sizeof(path), "/proc/%d/mem", c.pid);
-	fd = SYS(open(path, O_RDWR));
-	EXPECT(pwrite(fd, &v, 8, (off_t)(long)(mem + 9 * PAGE)) == 8, "pwrite");
-	EXPECT(pread(fd, &v, 8, (off_t)(long)(mem + 8 * PAGE)) == 8 && v == 0x1234, "pread");
-	SYS(ptrace(PTRACE_DETACH, c.pid, 0, 0));
+	snprintf(path, sizeof(path), "/proc/%d/mem", target);
+	fd = open(path, O_RDWR);
+	check(fd >= 0, "%s", path);
+	ret = write ? pwrite(fd, buf, PAGE, (uintptr_t)at) :
+		      pread(fd, buf, PAGE, (uintptr_t)at);
+	check(ret == PAGE, "%s", path);
 	close(fd);
-	CHECK(mem, BLOCK_PAGES, 1);
-	EXPECT(on(&c, o_read, (long)(mem + 8 * PAGE), 0) == 0x1234, "poke");
-	EXPECT(on(&c, o_read, (long)(mem + 9 * PAGE), 0) == 0x77, "mem");
-	proc_exit(&c);
 }
 
-/* A futex that is not declared private, in private memory, after a fork. */
-static void *futex_waiter(void *arg)
+static void poke(bool write, void *buf, char *at)
 {
-	uint32_t *f = arg;
+	unsigned long *words = buf;
+	unsigned int i;
+	int status;
 
-	while (__atomic_load_n(f, __ATOMIC_ACQUIRE) == 1)
-		syscall(SYS_futex, f, FUTEX_WAIT, 1, NULL, NULL, 0);
+	check(!ptrace(PTRACE_ATTACH, target, NULL, NULL), "PTRACE_ATTACH");
+	check(waitpid(target, &status, 0) == target && WIFSTOPPED(status),
+	      "wait status %#x", status);
+	for (i = 0; i < PAGE / sizeof(long); i++) {
+		if (write) {
+			check(!ptrace(PTRACE_POKEDATA, target, at + i * 8,
+				      words[i]), "PTRACE_POKEDATA");
+		} else {
+			errno = 0;
+			words[i] = ptrace(PTRACE_PEEKDATA, target, at + i * 8, 0);
+			check(!errno, "PTRACE_PEEKDATA");
+		}
+	}
+	check(!ptrace(PTRACE_DETACH, target, NULL, NULL), "PTRACE_DETACH");
+}
+
+/*
+ * The parent changes pages of a child, one of them in memory the child has made
+ * read-only; neither the parent nor another child sees it, and the parent reads
+ * what is the child's, not its own.
+ */
+static void from_outside(void (*transfer)(bool write, void *buf, char *at),
+			 bool forced)
+{
+	static char buf[PAGE];
+	unsigned int round;
+
+	for (round = 0; round < rounds(4); round++) {
+		char *p = setup();
+		struct events before;
+		pid_t bystander;
+
+		bystander = fork_sharing(NR);
+		if (!bystander) {
+			arrive(READY);
+			await(DID, 1);
+			verify_origin(p);
+			fill(p, 0, FEW, OTHER);
+			arrive(WROTE);
+			done();
+		}
+		target = fork_sharing(NR);
+		if (!target) {
+			if (forced && round % 2)
+				mprotect(AT(9), PAGE, PROT_READ);
+			arrive(READY);
+			await(WROTE, 1);
+			verify(p, 0, 9, ORIGIN);
+			verify(p, 9, 1, ACTOR);
+			verify(p, 10, FEW - 10, ORIGIN);
+			verify(p, SECOND, 1, ACTOR);
+			done();
+		}
+		await(READY, 2);
+		transfer(false, buf, AT(9));
+		check(page_is(buf, 9, ORIGIN), "read other data");
+		events_get(&before);
+		pattern_page(buf, 9, ACTOR);
+		transfer(true, buf, AT(9));
+		pattern_page(buf, SECOND, ACTOR);
+		transfer(true, buf, AT(SECOND));
+		expect_events(&before, EV_BREAK, >=, 1);
+		transfer(false, buf, AT(9));
+		check(page_is(buf, 9, ACTOR), "read other data");
+		verify_origin(p);
+		fill(p, 0, FEW, CHILD);
+		arrive(DID);
+		join(bystander);
+		join(target);
+		verify(p, 0, FEW, CHILD);
+		verify(p, BLOCK_PAGES, FEW, ORIGIN);
+		unmap_blocks(p, NR);
+	}
+}
+
+static void process_vm(void)
+{
+	from_outside(remote, false);
+}
+
+static void proc_mem(void)
+{
+	from_outside(mem_file, true);
+}
+
+static void ptrace_poke(void)
+{
+	from_outside(poke, true);
+}
+
+/* The other direction: a child writes into its parent. */
+static void into_the_parent(void)
+{
+	static char buf[PAGE];
+	unsigned int round;
+
+	for (round = 0; round < rounds(4); round++) {
+		char *p = setup();
+		pid_t pid;
+
+		target = getpid();
+		pid = fork_sharing(NR);
+		if (!pid) {
+			pattern_page(buf, 9, ACTOR);
+			if (round % 2)
+				remote(true, buf, AT(9));
+			else
+				mem_file(true, buf, AT(9));
+			verify_origin(p);
+			done();
+		}
+		join(pid);
+		verify(p, 9, 1, ACTOR);
+		verify(p, 10, FEW - 10, ORIGIN);
+		unmap_blocks(p, NR);
+	}
+}
+
+/*
+ * A futex that is not FUTEX_PRIVATE in private memory: waiter and waker of one
+ * process meet while the table is shared, those of two processes never do.
+ */
+static void *wait_on_futex(void *arg)
+{
+	uint32_t *word = arg;
+
+	arrive(READY);
+	while (!__atomic_load_n(word, __ATOMIC_SEQ_CST))
+		syscall(SYS_futex, word, FUTEX_WAIT, 0, NULL, NULL, 0);
 	return NULL;
 }
 
-static long o_futex(long page, long b)
+static long wake(uint32_t *word)
 {
-	uint32_t *f = (uint32_t *)(mem + page * PAGE);
-	pthread_t t;
-
-	(void)b;
-	*f = 1;
-	if (pthread_create(&t, NULL, futex_waiter, f))
-		return -1;
-	for (int i = 0; i < 1000; i++)
-		sched_yield();
-	__atomic_store_n(f, 2, __ATOMIC_RELEASE);
-	syscall(SYS_futex, f, FUTEX_WAKE, 1, NULL, NULL, 0);
-	pthread_join(t, NULL);
-	return *f;
+	return syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
-static void t_futex(void)
+static void wake_in_process(uint32_t *word, unsigned int waiters)
 {
-	struct proc c;
+	pthread_t thread;
 
-	setup(&c, BLOCK_PAGES);
-	EXPECT(on(&c, o_futex, 20, 0) == 2, "child");
-	CHECK(mem, BLOCK_PAGES, 1);
-	EXPECT(o_futex(21, 0) == 2, "parent");
-	EXPECT(on(&c, o_read, (long)(mem + 21 * PAGE), 0) == (long)pattern(1, 21), "seen");
-	proc_exit(&c);
+	check(!pthread_create(&thread, NULL, wait_on_futex, word),
+	      "pthread_create");
+	await(READY, waiters);
+	__atomic_store_n(word, 1, __ATOMIC_SEQ_CST);
+	/* it may not be asleep yet, or may have seen the word */
+	wake(word);
+	pthread_join(thread, NULL);
 }
 
-/* A registered buffer is pinned: its block is copied, and stays the parent's. */
-static void t_pinned(void)
+static void shared_futex(void)
 {
-	struct io_uring_params params = { 0 };
-	struct iovec iov;
-	long pinned, share;
-	struct proc c;
-	int ring;
+	unsigned int round;
 
-	mem = blocks(2);
-	fill(mem, 2 * BLOCK_PAGES, 1);
-	ring = syscall(SYS_io_uring_setup, 4, &params);
-	if (ring < 0)
-		SKIP("no io_uring: %s", strerror(errno));
-	iov = (struct iovec){ mem + 4 * PAGE, 2 * PAGE };
-	SYS(syscall(SYS_io_uring_register, ring, IORING_REGISTER_BUFFERS, &iov, 1));
-	cow_on();
-	pinned = ev("fallback_pinned");
-	share = ev("share");
-	proc_init(&c);
-	proc_spawn(&c);
-	if (!plain()) {
-		EXPECT(ev("fallback_pinned") > pinned, "the pinned block was not refused");
-		EXPECT(ev("share") > share, "the other block was not shared");
+	for (round = 0; round < rounds(12); round++) {
+		char *p = setup();
+		uint32_t *word = (uint32_t *)AT(FEW);
+		pthread_t thread;
+		pid_t pid;
+
+		*word = 0;
+		if (round % 2) {
+			/* the parent waits over the fork */
+			check(!pthread_create(&thread, NULL, wait_on_futex, word),
+			      "pthread_create");
+			await(READY, 1);
+		}
+		pid = fork_sharing(NR);
+		if (!pid) {
+			check(!wake(word), "woke a thread of the parent");
+			check(*word == 0, "the word is %u", *word);
+			wake_in_process(word, 1 + round % 2);
+			done();
+		}
+		join(pid);
+		check(*word == 0, "the word is %u", *word);
+		if (round % 2) {
+			__atomic_store_n(word, 1, __ATOMIC_SEQ_CST);
+			wake(word);
+			pthread_join(thread, NULL);
+		} else {
+			steps_reset();
+			wake_in_process(word, 1);
+		}
+		verify_origin(p);
+		unmap_blocks(p, NR);
 	}
-	EXPECT(on(&c, o_bad, 1, 2 * BLOCK_PAGES) == -1, "child");
-	on(&c, o_write, (long)(mem + 4 * PAGE), 5);
-	fill(mem, 2 * BLOCK_PAGES, 3);
-	CHECK(mem, 2 * BLOCK_PAGES, 3);
-	EXPECT(on(&c, o_read, (long)(mem + 5 * PAGE), 0) == (long)pattern(1, 5), "child");
-	proc_exit(&c);
-	close(ring);
 }
 
-/* A pin that follows on a fork finds the pages of the process that pins. */
-static void t_pin_after(void)
-{
-	struct io_uring_params params = { 0 };
-	struct iovec iov;
-	struct proc c;
-	long breaks;
-	int ring = syscall(SYS_io_uring_setup, 4, &params);
-
-	if (ring < 0)
-		SKIP("no io_uring: %s", strerror(errno));
-	setup(&c, BLOCK_PAGES);
-	breaks = ev("break");
-	iov = (struct iovec){ mem + 4 * PAGE, 2 * PAGE };
-	SYS(syscall(SYS_io_uring_register, ring, IORING_REGISTER_BUFFERS, &iov, 1));
-	if (!plain())
-		EXPECT(ev("break") > breaks, "pinned through a shared table");
-	fill(mem, BLOCK_PAGES, 2);
-	EXPECT(on(&c, o_bad, 1, BLOCK_PAGES) == -1, "child");
-	proc_exit(&c);
-	CHECK(mem, BLOCK_PAGES, 2);
-	close(ring);
-}
-
-static const struct test tests[] = {
-	{ "O_DIRECT", t_direct },
-	{ "vmsplice in the child, the parent writes", t_vmsplice_child },
-	{ "vmsplice in the parent, the child writes", t_vmsplice_parent },
-	{ "vmsplice before the fork, the child is the last sharer", t_vmsplice_before_fork },
-	{ "process_vm_readv and _writev", t_process_vm },
-	{ "ptrace and /proc/PID/mem", t_ptrace },
-	{ "futex", t_futex },
-	{ "a block with pinned pages is copied", t_pinned },
-	{ "pin after fork", t_pin_after },
+/* A minimal io_uring: one submission at a time. */
+struct ring {
+	int fd;
+	unsigned int *sq_tail, *sq_mask, *sq_array, *cq_head, *cq_tail, *cq_mask;
+	struct io_uring_sqe *sqes;
+	struct io_uring_cqe *cqes;
 };
 
-MAIN(tests)
+static void *ring_map(int fd, size_t size, off_t what)
+{
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_POPULATE, fd, what);
+
+	check(p != MAP_FAILED, "mmap of the ring");
+	return p;
+}
+
+static void ring_open(struct ring *r)
+{
+	struct io_uring_params params = { 0 };
+	char *sq, *cq;
+
+	r->fd = syscall(SYS_io_uring_setup, 4, &params);
+	if (r->fd < 0)
+		skip_case("io_uring: %s", strerror(errno));
+	sq = ring_map(r->fd, params.sq_off.array +
+		      params.sq_entries * sizeof(unsigned int), IORING_OFF_SQ_RING);
+	cq = ring_map(r->fd, params.cq_off.cqes +
+		      params.cq_entries * sizeof(struct io_uring_cqe),
+		      IORING_OFF_CQ_RING);
+	r->sqes = ring_map(r->fd, params.sq_entries * sizeof(*r->sqes),
+			   IORING_OFF_SQES);
+	r->sq_tail = (unsigned int *)(sq + params.sq_off.tail);
+	r->sq_mask = (unsigned int *)(sq + params.sq_off.ring_mask);
+	r->sq_array = (unsigned int *)(sq + params.sq_off.array);
+	r->cq_head = (unsigned int *)(cq + params.cq_off.head);
+	r->cq_tail = (unsigned int *)(cq + params.cq_off.tail);
+	r->cq_mask = (unsigned int *)(cq + params.cq_off.ring_mask);
+	r->cqes = (struct io_uring_cqe *)(cq + params.cq_off.cqes);
+}
+
+static void ring_rw(struct ring *r, int op, int fd, void *buf, unsigned int len,
+		    off_t offset)
+{
+	unsigned int tail = *r->sq_tail, i = tail & *r->sq_mask;
+	struct io_uring_sqe *sqe = &r->sqes[i];
+	struct io_uring_cqe *cqe;
+
+	memset(sqe, 0, sizeof(*sqe));
+	sqe->opcode = op;
+	sqe->fd = fd;
+	sqe->addr = (uintptr_t)buf;
+	sqe->len = len;
+	sqe->off = offset;
+	r->sq_array[i] = i;
+	__atomic_store_n(r->sq_tail, tail + 1, __ATOMIC_RELEASE);
+	check(syscall(SYS_io_uring_enter, r->fd, 1, 1, IORING_ENTER_GETEVENTS,
+		      NULL, 0) == 1, "io_uring_enter");
+	check(__atomic_load_n(r->cq_tail, __ATOMIC_ACQUIRE) != *r->cq_head,
+	      "no completion");
+	cqe = &r->cqes[*r->cq_head & *r->cq_mask];
+	check(cqe->res == (int)len, "operation %d: %d", op, cqe->res);
+	__atomic_store_n(r->cq_head, *r->cq_head + 1, __ATOMIC_RELEASE);
+}
+
+static void ring_pin(struct ring *r, void *buf, size_t len)
+{
+	struct iovec iov = { buf, len };
+
+	if (syscall(SYS_io_uring_register, r->fd, IORING_REGISTER_BUFFERS, &iov,
+		    1))
+		skip_case("IORING_REGISTER_BUFFERS: %s", strerror(errno));
+}
+
+/*
+ * Buffers pinned before the fork: their block is copied the ordinary way, and the
+ * parent's page stays the one the ring writes to.
+ */
+static void pinned_before_fork(void)
+{
+	unsigned int round;
+	int fd;
+
+	fd = disk_file(FEW, FILE_DATA);
+	for (round = 0; round < rounds(6); round++) {
+		char *p = setup();
+		struct events before;
+		struct ring r;
+		pid_t pid;
+
+		ring_open(&r);
+		ring_pin(&r, AT(4), 4 * PAGE);
+		events_get(&before);
+		/* the second block has no pinned page, it may be shared */
+		pid = xfork();
+		if (!pid) {
+			await(DID, 1);
+			verify_origin(p);
+			fill(p, 0, FEW, CHILD);
+			done();
+		}
+		expect_events(&before, EV_FB_PINNED, >=, 1);
+		ring_rw(&r, IORING_OP_READ_FIXED, fd, AT(4), PAGE, 4 * PAGE);
+		verify(p, 4, 1, FILE_DATA);
+		fill(p, 5, 1, ACTOR);
+		ring_rw(&r, IORING_OP_READ_FIXED, fd, AT(6), PAGE, 6 * PAGE);
+		verify(p, 5, 1, ACTOR);
+		verify(p, 6, 1, FILE_DATA);
+		arrive(DID);
+		join(pid);
+		/* what the processor writes is what the ring sees */
+		fill(p, 7, 1, ACTOR);
+		ring_rw(&r, IORING_OP_WRITE_FIXED, fd, AT(7), PAGE, 50 * PAGE);
+		ring_rw(&r, IORING_OP_READ_FIXED, fd, AT(4), PAGE, 50 * PAGE);
+		check(page_is(AT(4), 7, ACTOR), "the ring sees another page");
+		verify(p, 0, 4, ORIGIN);
+		verify(p, 8, FEW - 8, ORIGIN);
+		close(r.fd);
+		unmap_blocks(p, NR);
+	}
+	close(fd);
+}
+
+/* Buffers pinned while the table is shared: by the child, then by the parent. */
+static void pinned_after_fork(void)
+{
+	unsigned int round;
+	int fd;
+
+	fd = disk_file(FEW, FILE_DATA);
+	for (round = 0; round < rounds(6); round++) {
+		char *p = setup();
+		struct events before;
+		struct ring r;
+		pid_t pid;
+
+		pid = fork_sharing(NR);
+		if ((pid == 0) == round % 2) {
+			events_get(&before);
+			ring_open(&r);
+			ring_pin(&r, AT(4), 4 * PAGE);
+			expect_events(&before, EV_BREAK, >=, 1);
+			fill(p, 5, 1, ACTOR);
+			ring_rw(&r, IORING_OP_READ_FIXED, fd, AT(4), PAGE,
+				4 * PAGE);
+			ring_rw(&r, IORING_OP_READ_FIXED, fd, AT(6), PAGE,
+				6 * PAGE);
+			verify(p, 0, 4, ORIGIN);
+			verify(p, 4, 1, FILE_DATA);
+			verify(p, 5, 1, ACTOR);
+			verify(p, 6, 1, FILE_DATA);
+			verify(p, 7, FEW - 7, ORIGIN);
+			arrive(DID);
+			await(WROTE, 1);
+			verify(p, 4, 1, FILE_DATA);
+			/* a fork of a process with a pin */
+			if (!round) {
+				pid_t other = xfork();
+
+				if (!other) {
+					verify(p, 4, 1, FILE_DATA);
+					done();
+				}
+				fill(p, 4, 4, ACTOR);
+				ring_rw(&r, IORING_OP_READ_FIXED, fd, AT(5),
+					PAGE, 5 * PAGE);
+				verify(p, 5, 1, FILE_DATA);
+				join(other);
+			}
+			close(r.fd);
+		} else {
+			await(DID, 1);
+			verify_origin(p);
+			fill(p, 0, FEW, OTHER);
+			verify(p, 0, FEW, OTHER);
+			arrive(WROTE);
+		}
+		if (!pid)
+			done();
+		join(pid);
+		unmap_blocks(p, NR);
+	}
+	close(fd);
+}
+
+static const struct cow_case cases[] = {
+	{ "O_DIRECT read", direct_read },
+	{ "O_DIRECT write", direct_write },
+	{ "read and write", read_and_write },
+	{ "vmsplice, and no leak into the pipe", vmsplice_all },
+	{ "vmsplice and reuse", vmsplice_reuse },
+	{ "process_vm_readv and process_vm_writev", process_vm },
+	{ "/proc/PID/mem", proc_mem },
+	{ "ptrace", ptrace_poke },
+	{ "a child writes into its parent", into_the_parent },
+	{ "shared futex in private memory", shared_futex },
+	{ "io_uring buffers pinned before the fork", pinned_before_fork },
+	{ "io_uring buffers pinned after the fork", pinned_after_fork },
+};
+
+int main(int argc, char **argv)
+{
+	return cow_main(argc, argv, cases, ARRAY_LEN(cases));
+}

@@ -855,20 +855,25 @@ static void map_private_file(int fd, char **p)
 	}
 }
 
-static void truncate_in(const char *dir)
+static int memory_file(unsigned long pages, unsigned int owner)
+{
+	int fd = test_file_in("/dev/shm", pages, owner);
+
+	return fd < 0 ? test_file(pages, owner) : fd;
+}
+
+static void truncate_with(int (*make)(unsigned long, unsigned int))
 {
 	unsigned int round, i;
 
 	for (round = 0; round < rounds(2); round++) {
 		const unsigned int size = round % 2 ? 1024 : 600;
-		int fd = test_file_in(dir, PAGES, OTHER);
+		int fd = make(PAGES, OTHER);
 		struct events before;
 		long rss[2];
 		pid_t pid;
 		char *p;
 
-		if (fd < 0)
-			skip_case("cannot write a file in %s", dir);
 		steps_reset();
 		map_private_file(fd, &p);
 		pid = fork_sharing(NR);
@@ -907,23 +912,14 @@ static void truncate_in(const char *dir)
 	}
 }
 
-static const char *disk(void)
-{
-	const char *dir = getenv("COW_PTE_TEST_DIR");
-
-	if (dir)
-		return dir;
-	return access("/mnt/disk", W_OK) ? "." : "/mnt/disk";
-}
-
 static void truncate_file(void)
 {
-	truncate_in(disk());
+	truncate_with(disk_file);
 }
 
 static void truncate_shmem(void)
 {
-	truncate_in(access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
+	truncate_with(memory_file);
 }
 
 /*
@@ -932,17 +928,14 @@ static void truncate_shmem(void)
  */
 static void punch_hole(void)
 {
-	const char *dir = access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm";
 	unsigned int round, i;
 
 	for (round = 0; round < rounds(2); round++) {
-		int fd = test_file_in(dir, PAGES, OTHER);
+		int fd = memory_file(PAGES, OTHER);
 		struct events before;
 		pid_t pid;
 		char *p;
 
-		if (fd < 0)
-			skip_case("cannot write a file in %s", dir);
 		steps_reset();
 		map_private_file(fd, &p);
 		pid = fork_sharing(NR);
