@@ -8,7 +8,11 @@
 set -euo pipefail
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-BUILD=${BUILD:-$TOP/build}
+# A make above this one must not talk to the makes below.
+unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES
+
+BUILD=$(realpath -m "${BUILD:-$TOP/build}")
+[ -z "${O:-}" ] || O=$(realpath -m "$O")
 LINUX=${LINUX:-$BUILD/linux}
 JOBS=${JOBS:-$(nproc)}
 export BASE_BRANCH=base
@@ -47,7 +51,7 @@ need() {
 	done
 }
 
-# One run at a time in a build directory: two would tread on each other's files.
+# One run at a time in a build directory: two would spoil each other's files.
 # A kernel tree elsewhere (LINUX=) has its own lock.
 lock_build() {
 	local dir=$BUILD
@@ -70,5 +74,7 @@ need_space() {
 git_plain() {
 	GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null git -c gc.auto=0 -c safe.directory='*' "$@"
 }
+# image FLAVOUR: where build.sh puts the kernel
+image() { say "${O:-$LINUX/out-$1}/arch/x86/boot/bzImage"; }
 git_linux() { git_plain -C "$LINUX" "$@"; }
 series() { grep -vE '^[[:space:]]*(#|$)' "$TOP/patches/series" 2>/dev/null || true; }

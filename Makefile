@@ -1,0 +1,81 @@
+# COW page tables: from source to verdict.  Everything is overridable on the command
+# line or from the environment.
+
+BUILD ?= $(CURDIR)/build
+FLAVOUR ?= vm
+JOBS ?= $(shell nproc)
+ACCEL ?= auto
+CPUS ?= 2
+KERNEL_SRC ?=
+LINUX ?= $(BUILD)/linux
+FORCE ?=
+export BUILD JOBS ACCEL CPUS KERNEL_SRC LINUX FORCE
+ifdef MEM
+export MEM
+endif
+ifdef O
+export O
+endif
+
+S := scripts
+
+.PHONY: help
+help:
+	@sed -n 's/^#: //p' Makefile
+
+#: Minutes are for two cores; "cold" is with an empty ccache.
+#:
+#:   make deps      install the Debian packages that are missing, as root    1
+#:   make fetch     kernel source into build/linux, branch base             1.5
+#:   make apply     the series onto it, branch cow-pte                      0.2
+#:   make kernel    build FLAVOUR=vm or debug                 14 cold, 2 warm
+#:   make boot      a shell in the VM, FLAVOUR=vm or debug                  0.2
+#:   make run       the main job: fork times with and without sharing, redis
+#:   make test      everything, debug flavour: harness, selftests
+#:   make check     branch and patches/ agree, checkpatch, shellcheck, spelling
+#:   make export    patches/ from the branch                                0.1
+#:   make bench     the fork figures only, SIZES="64 256"
+#:   make clean     remove the objects; make distclean removes build/
+#:
+#: Overridable: BUILD= (build directory), O= (object directory of the kernel),
+#: KERNEL_SRC= (a 6.12.y tree or git checkout, never modified), ACCEL=auto|kvm|tcg,
+#: JOBS=, MEM= (MiB), CPUS=.
+
+.PHONY: deps fetch apply kernel boot run test check export bench clean distclean
+deps:
+	@$(S)/deps.sh
+
+fetch: deps
+	@$(S)/fetch.sh
+
+apply: deps
+	@$(S)/apply.sh
+
+kernel: apply
+	@$(S)/build.sh $(FLAVOUR)
+
+boot: kernel
+	@$(S)/boot.sh $(FLAVOUR)
+
+run: apply
+	@$(S)/build.sh vm
+	@$(S)/run.sh
+
+test:
+	@$(S)/suite.sh
+
+check: apply
+	@$(S)/check.sh
+
+export:
+	@$(S)/export.sh
+
+bench: apply
+	@$(S)/build.sh vm
+	@$(S)/bench.sh
+
+clean:
+	@$(S)/clean.sh
+
+distclean:
+	@$(S)/clean.sh all

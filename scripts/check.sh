@@ -1,0 +1,93 @@
+#!/bin/bash
+# check.sh - is the series fit to be sent?
+#
+# Usage: scripts/check.sh
+#
+# The branch and patches/ agree byte for byte; each patch applies without fuzz;
+# checkpatch.pl --strict for each patch, but for configs/checkpatch-exceptions;
+# kernel-doc of the new files; shellcheck; codespell.
+#
+# Environment: LINUX (default build/linux), BRANCH.
+# Exit status: 0, 1 if something is to be mended, 2 set-up.
+
+. "$(dirname "$0")/lib.sh"
+want_help "$@"
+need perl shellcheck codespell
+[ -d "$LINUX/.git" ] || die 2 "$LINUX is not there: run 'make apply'"
+bad=0
+verdict() { # STATUS TEXT
+	if [ "$1" -eq 0 ]; then say "ok   $2"; else
+		say "BAD  $2"
+		bad=1
+	fi
+}
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+mapfile -t patches < <(series)
+
+# Another base moves hunks and blob ids: then only the changes can be compared.
+mkdir "$tmp/export" "$tmp/ids"
+"$TOP/scripts/export.sh" "$tmp/export" >/dev/null
+tree=$(sed -n 's/^base-tree: //p' "$TOP/patches/0000-cover-letter.patch")
+s=0
+if [ "$tree" = "$(git_linux rev-parse "$BASE_BRANCH^{tree}")" ]; then
+	diff -rq "$TOP/patches" "$tmp/export" >"$tmp/diff" || s=1
+else
+	note "the base is not the one that patches/ names: comparing patch ids"
+	ids() { (cd "$1" && for p in 0*.patch; do git patch-id --stable <"$p" | cut -d' ' -f1; done); }
+	diff <(ids "$TOP/patches") <(ids "$tmp/export") >"$tmp/diff" || s=1
+fi
+verdict $s "branch $BRANCH and patches/ agree"
+[ $s -eq 0 ] || cat "$tmp/diff"
+
+# git apply knows no fuzz; the index is all it needs.
+s=0
+export GIT_INDEX_FILE=$tmp/index
+git_linux read-tree "$BASE_BRANCH"
+for p in ${patches[@]+"${patches[@]}"}; do
+	git_linux apply --cached "$TOP/patches/$p" || s=1
+done
+unset GIT_INDEX_FILE
+verdict $s "${#patches[@]} patches apply without fuzz"
+
+# checkpatch-exceptions: TYPE, patch (a shell pattern), reason.
+for p in ${patches[@]+"${patches[@]}"}; do
+	ignore=""
+	while read -r type pattern _; do
+		case $type in '' | '#'*) continue ;; esac
+		# shellcheck disable=SC2254
+		case $p in $pattern) ignore+=,$type ;; esac
+	done <"$TOP/configs/checkpatch-exceptions"
+	s=0
+	(cd "$LINUX" && perl scripts/checkpatch.pl --strict --no-tree --root=. --quiet --terse --show-types \
+		--codespell ${ignore:+--ignore "${ignore#,}"} "$TOP/patches/$p") >"$tmp/checkpatch" 2>&1 || s=1
+	verdict $s "checkpatch $p"
+	[ $s -eq 0 ] || cat "$tmp/checkpatch"
+done
+
+docs=()
+for f in mm/cow_pte.c include/linux/cow_pte.h; do
+	git_linux show "$BRANCH:$f" >"$tmp/$(basename $f)" 2>/dev/null && docs+=("$tmp/$(basename $f)")
+done
+if [ ${#docs[@]} -gt 0 ]; then
+	s=0
+	perl "$LINUX/scripts/kernel-doc" -none "${docs[@]}" >"$tmp/doc" 2>&1 || s=1
+	[ ! -s "$tmp/doc" ] || s=1
+	verdict $s "kernel-doc of ${#docs[@]} files"
+	[ $s -eq 0 ] || cat "$tmp/doc"
+fi
+
+cd "$TOP"
+s=0
+shellcheck -x scripts/*.sh .ci/run || s=1
+shellcheck -s sh scripts/guest/* || s=1
+verdict $s "shellcheck"
+s=0
+git ls-files -z README.md Documentation scripts configs selftests patches Makefile |
+	xargs -0 codespell -I configs/spelling || s=1
+verdict $s "codespell"
+s=0
+! git ls-files README.md Documentation scripts configs selftests patches Makefile .ci | grep -v '^scripts/check.sh$' |
+	xargs grep -nE '\b(TO''DO|FIX''ME|XX''X)\b' || s=1
+verdict $s "nothing left to be done later"
+exit $bad

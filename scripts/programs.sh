@@ -1,0 +1,20 @@
+#!/bin/bash
+# programs.sh - build the test programs, static, for the VM
+#
+# Usage: scripts/programs.sh
+#
+# Builds selftests/cow_pte and selftests/harness/fork_smoke into build/selftests and
+# prints that directory on its last line.
+
+. "$(dirname "$0")/lib.sh"
+want_help "$@"
+need gcc make
+out=$BUILD/selftests
+mkdir -p "$out"
+log=$BUILD/selftests.log
+if ! { make -s -j"$JOBS" -C "$TOP/selftests/cow_pte" OUTPUT="$out" CC=gcc LDFLAGS=-static all &&
+	gcc -O2 -Wall -static -o "$out/fork_smoke" "$TOP/selftests/harness/fork_smoke.c"; } >"$log" 2>&1; then
+	grep -m 5 -E 'error|Error' "$log" >&2 || tail -n 5 "$log" >&2
+	die 125 "the test programs do not build, see $log"
+fi
+say "$out"
