@@ -344,7 +344,7 @@ void spin_barrier(int step, unsigned int n)
 	unsigned int target = (t / n + 1) * n, spins = 0;
 
 	while (__atomic_load_n(&shared->step[step], __ATOMIC_SEQ_CST) < target) {
-		if (++spins % 4096)
+		if (++spins % 512)
 			continue;
 		if (__atomic_load_n(&shared->failed, __ATOMIC_SEQ_CST))
 			_exit(KSFT_FAIL);

@@ -565,7 +565,7 @@ static void fork_is_one_instant(void)
 	a[WROTE] = 0;
 	b[WROTE] = 0;
 	check(!pthread_create(&thread, NULL, write_pairs, p), "pthread_create");
-	for (round = 0; round < rounds(40); round++) {
+	for (round = 0; round < rounds(24); round++) {
 		pid_t pid = fork_sharing(2);
 
 		if (!pid) {
@@ -575,7 +575,7 @@ static void fork_is_one_instant(void)
 			check(va == vb || va == vb + 1,
 			      "the child sees A = %llu, B = %llu",
 			      (unsigned long long)va, (unsigned long long)vb);
-			for (i = 0; i < 10; i++)
+			for (i = 0; i < 3; i++)
 				sched_yield();
 			check(a[WROTE] == va && b[WROTE] == vb,
 			      "a write of the parent reached the child");

@@ -1,0 +1,611 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What the kernel does to pages on its own account while page tables are shared:
+ * swap, migration, compaction.  It edits the shared table once, for all sharers;
+ * each of them keeps its data, and its numbers move like the others'.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/swap.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cow_pte_util.h"
+
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT	21
+#endif
+#define MOVE		2	/* MPOL_MF_MOVE */
+#define MOVE_ALL	4	/* MPOL_MF_MOVE_ALL */
+
+enum { ORIGIN = 1, PARENT, CHILD, GRANDCHILD, FILE_DATA };
+enum { READY, GO, DONE, LEAVE };
+
+#define NR	3UL
+#define FEW	256UL
+#define AT(n)	(p + (n) * PAGE)
+
+static void fill_blocks(char *p, unsigned int owner)
+{
+	unsigned long b;
+
+	for (b = 0; b < NR; b++)
+		fill(p, b * BLOCK_PAGES, FEW, owner);
+}
+
+static void verify_blocks(char *p, unsigned int owner)
+{
+	unsigned long b;
+
+	for (b = 0; b < NR; b++)
+		verify(p, b * BLOCK_PAGES, FEW, owner);
+}
+
+/* A memory cgroup of our own */
+
+static char mount_point[] = "/tmp/cow_pte_cgroup";
+static char group[64];
+static pid_t main_pid;
+
+static void cgroup_cleanup(void)
+{
+	if (getpid() != main_pid)
+		return;
+	snprintf(group, sizeof(group), "%s/cow_pte_test", mount_point);
+	rmdir(group);
+	umount2(mount_point, MNT_DETACH);
+	rmdir(mount_point);
+}
+
+static int cg_write(const char *file, const char *value)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/%s", group, file);
+	return write_file(path, "%s", value);
+}
+
+/* Everything this process and its children allocate can be reclaimed from now. */
+static void enter_cgroup(void)
+{
+	char path[128];
+
+	mkdir(mount_point, 0755);
+	snprintf(path, sizeof(path), "%s/cgroup.controllers", mount_point);
+	if (access(path, R_OK) &&
+	    mount("none", mount_point, "cgroup2", 0, NULL))
+		skip_case("cannot mount cgroup2: %s", strerror(errno));
+	snprintf(path, sizeof(path), "%s/cgroup.subtree_control", mount_point);
+	if (write_file(path, "+memory"))
+		skip_case("no memory controller for cgroup2");
+	snprintf(group, sizeof(group), "%s/cow_pte_test", mount_point);
+	if (mkdir(group, 0755) && errno != EEXIST)
+		skip_case("cannot make %s: %s", group, strerror(errno));
+	cg_write("memory.max", "max");
+	check(!cg_write("cgroup.procs", "0"), "cgroup.procs");
+	snprintf(path, sizeof(path), "%s/memory.reclaim", group);
+	if (access(path, W_OK))
+		skip_case("no memory.reclaim");
+}
+
+/* Reclaim until @kb of the memory at @p are gone from this process. */
+static void reclaim(char *p, const char *field, long kb)
+{
+	long start = smaps_kb(0, p, field);
+	int tries;
+
+	for (tries = 0; tries < 60; tries++) {
+		/* EAGAIN means that it got less than asked for. */
+		cg_write("memory.reclaim", "4M");
+		if (labs(smaps_kb(0, p, field) - start) >= kb)
+			return;
+	}
+	skip_case("reclaim takes too little: %s is %ld kB, was %ld kB", field,
+		  smaps_kb(0, p, field), start);
+}
+
+/* Two descendants that share with the caller; they wait at GO. */
+static void descendants(char *p, pid_t *child, void (*fn)(char *p, unsigned int me))
+{
+	*child = fork_sharing(NR);
+	if (!*child) {
+		pid_t grandchild = fork_sharing(NR);
+
+		slots[grandchild ? 1 : 2] = getpid();
+		arrive(READY);
+		fn(p, grandchild ? CHILD : GRANDCHILD);
+		if (grandchild)
+			join(grandchild);
+		done();
+	}
+	slots[0] = getpid();
+	await(READY, 2);
+}
+
+struct sizes {
+	long rss, anon, swap, file;
+};
+
+static void sizes_of(pid_t pid, char *p, struct sizes *s)
+{
+	s->rss = smaps_kb(pid, p, "Rss");
+	s->swap = smaps_kb(pid, p, "Swap");
+	s->anon = status_kb(pid, "RssAnon");
+	s->file = status_kb(pid, "VmSwap");
+}
+
+/*
+ * Pages of shared tables go to swap: their entries change in place, each sharer's
+ * RssAnon and VmSwap move by the same amount, and each reads its data back and can
+ * write it.
+ */
+static void after_swap(char *p, unsigned int me)
+{
+	unsigned int i;
+
+	await(GO, 1);
+	verify_blocks(p, ORIGIN);
+	arrive(DONE);
+	await(LEAVE, 1);
+	for (i = 0; i < FEW; i += 2)
+		fill(p, i, 1, me);
+	fill(p, BLOCK_PAGES, FEW, me);
+	barrier(READY, 2);
+	for (i = 0; i < FEW; i++)
+		verify(p, i, 1, i % 2 ? ORIGIN : me);
+	verify(p, BLOCK_PAGES, FEW, me);
+	verify(p, 2 * BLOCK_PAGES, FEW, ORIGIN);
+}
+
+static void swap_out(void)
+{
+	unsigned int round, i;
+
+	if (!have_swap())
+		skip_case("no swap");
+	enter_cgroup();
+	for (round = 0; round < rounds(3); round++) {
+		const long total = NR * FEW * PAGE / 1024;
+		char *p = map_blocks(NR);
+		struct sizes before[3], after[3];
+		struct events events;
+		pid_t child;
+
+		steps_reset();
+		fill_blocks(p, ORIGIN);
+		descendants(p, &child, after_swap);
+		for (i = 0; i < 3; i++)
+			sizes_of(slots[i], p, &before[i]);
+		events_get(&events);
+		reclaim(p, "Swap", total / 2);
+		expect_events(&events, EV_INPLACE, >=, 1);
+		for (i = 0; i < 3; i++) {
+			sizes_of(slots[i], p, &after[i]);
+			check(after[i].rss + after[i].swap == total,
+			      "process %u: Rss %ld kB, Swap %ld kB", i,
+			      after[i].rss, after[i].swap);
+			check(after[i].swap == after[0].swap,
+			      "process %u: Swap %ld kB, the parent's is %ld kB",
+			      i, after[i].swap, after[0].swap);
+			/* other pages of the process may have gone as well */
+			check(before[i].anon - after[i].anon ==
+			      after[i].file - before[i].file,
+			      "process %u: RssAnon fell by %ld kB, VmSwap rose by %ld kB",
+			      i, before[i].anon - after[i].anon,
+			      after[i].file - before[i].file);
+			check(before[i].anon - after[i].anon >= after[i].swap,
+			      "process %u: RssAnon fell by %ld kB only", i,
+			      before[i].anon - after[i].anon);
+		}
+		for (i = 0; i < NR * BLOCK_PAGES; i += 16)
+			check((pagemap(slots[1], AT(i)) & PM_SWAP) ==
+			      (pagemap(0, AT(i)) & PM_SWAP),
+			      "page %u is in swap for one of them only", i);
+		/* odd rounds: the parent is the first to read */
+		if (round % 2)
+			verify_blocks(p, ORIGIN);
+		arrive(GO);
+		await(DONE, 2);
+		verify_blocks(p, ORIGIN);
+		arrive(LEAVE);
+		join(child);
+		verify_blocks(p, ORIGIN);
+		fill_blocks(p, PARENT);
+		unmap_blocks(p, NR);
+	}
+}
+
+/*
+ * Swapped pages of shared tables belong to whoever stays: the sharers leave, or
+ * unmap, without a read; swap space is not lost and the rest is intact.
+ */
+static void leave_swapped(char *p, unsigned int me)
+{
+	await(GO, 1);
+	if (me == GRANDCHILD) {
+		check(!madvise(AT(BLOCK_PAGES), BLOCK, MADV_DONTNEED), "madvise");
+		check(!munmap(AT(10), 20 * PAGE), "munmap");
+		verify(p, 2 * BLOCK_PAGES, FEW, ORIGIN);
+	}
+}
+
+static void exit_swapped(void)
+{
+	unsigned int round;
+
+	if (!have_swap())
+		skip_case("no swap");
+	enter_cgroup();
+	for (round = 0; round < rounds(3); round++) {
+		char *p = map_blocks(NR);
+		pid_t child;
+
+		steps_reset();
+		fill_blocks(p, ORIGIN);
+		descendants(p, &child, leave_swapped);
+		reclaim(p, "Swap", NR * FEW * 2);
+		arrive(GO);
+		join(child);
+		if (round % 2) {
+			/* shared once more, swap entries and all */
+			pid_t pid = fork_sharing(NR);
+
+			if (!pid) {
+				verify_blocks(p, ORIGIN);
+				done();
+			}
+			join(pid);
+		}
+		verify_blocks(p, ORIGIN);
+		unmap_blocks(p, NR);
+	}
+}
+
+/* swapoff brings every page back, to every sharer. */
+static bool swap_device(char *path, size_t size)
+{
+	char line[256];
+	FILE *f = fopen("/proc/swaps", "r");
+	bool found = false;
+
+	if (!f)
+		return false;
+	if (fgets(line, sizeof(line), f))
+		found = fgets(line, sizeof(line), f) &&
+			sscanf(line, "%63s", path) == 1 && size >= 64 &&
+			strstr(path, "zram");
+	fclose(f);
+	return found;
+}
+
+static void swap_off(void)
+{
+	char device[64];
+	unsigned int round, i;
+
+	if (!have_swap() || !swap_device(device, sizeof(device)))
+		skip_case("no swap on zram");
+	enter_cgroup();
+	for (round = 0; round < rounds(2); round++) {
+		char *p = map_blocks(NR);
+		pid_t child;
+		int ret, err;
+
+		steps_reset();
+		fill_blocks(p, ORIGIN);
+		descendants(p, &child, after_swap);
+		reclaim(p, "Swap", NR * FEW * 2);
+		ret = swapoff(device);
+		err = errno;
+		if (!ret && swapon(device, 0))
+			fail("swapon %s", device);
+		errno = err;
+		check(!ret, "swapoff %s", device);
+		for (i = 0; i < 3; i++)
+			check(!smaps_kb(slots[i], p, "Swap"),
+			      "process %u: Swap %ld kB after swapoff", i,
+			      smaps_kb(slots[i], p, "Swap"));
+		arrive(GO);
+		await(DONE, 2);
+		verify_blocks(p, ORIGIN);
+		arrive(LEAVE);
+		join(child);
+		verify_blocks(p, ORIGIN);
+		unmap_blocks(p, NR);
+	}
+}
+
+/* Clean pages of a private file go; each sharer's size falls by the same. */
+static void file_pages(void)
+{
+	unsigned int round, i;
+	int fd;
+
+	enter_cgroup();
+	for (round = 0; round < rounds(2); round++) {
+		struct sizes s[3];
+		pid_t child;
+		char *p;
+
+		steps_reset();
+		fd = disk_file(NR * BLOCK_PAGES, FILE_DATA);
+		fsync(fd);
+		p = map_file_blocks(NR, fd);
+		for (i = 0; i < NR; i++) {
+			fill(p, i * BLOCK_PAGES, 16, ORIGIN);
+			read_pages(p, i * BLOCK_PAGES, BLOCK_PAGES);
+		}
+		child = fork_sharing(NR);
+		if (!child) {
+			arrive(READY);
+			await(GO, 1);
+			for (i = 0; i < NR; i++) {
+				verify(p, i * BLOCK_PAGES, 16, ORIGIN);
+				verify(p, i * BLOCK_PAGES + 16,
+				       BLOCK_PAGES - 16, FILE_DATA);
+			}
+			done();
+		}
+		await(READY, 1);
+		reclaim(p, "Rss", 64);
+		sizes_of(getpid(), p, &s[0]);
+		sizes_of(child, p, &s[1]);
+		check(s[0].rss == s[1].rss && s[0].swap == s[1].swap,
+		      "Rss %ld and %ld kB, Swap %ld and %ld kB", s[0].rss,
+		      s[1].rss, s[0].swap, s[1].swap);
+		check(status_kb(child, "VmRSS") >= s[1].rss,
+		      "child's VmRSS %ld kB, its tables %ld kB",
+		      status_kb(child, "VmRSS"), s[1].rss);
+		arrive(GO);
+		join(child);
+		for (i = 0; i < NR; i++)
+			verify(p, i * BLOCK_PAGES, 16, ORIGIN);
+		unmap_blocks(p, NR);
+		close(fd);
+	}
+}
+
+/* Forks, writes and exits, while somebody else reclaims all the time. */
+static void fork_loop(char *p, unsigned int n)
+{
+	unsigned int round;
+
+	for (round = 0; round < n; round++) {
+		pid_t pid = fork_sharing(1);
+
+		if (!pid) {
+			pid = round % 2 ? fork_sharing(1) : 0;
+			verify_blocks(p, ORIGIN);
+			fill(p, round % FEW, 20, CHILD);
+			verify(p, BLOCK_PAGES, FEW, ORIGIN);
+			verify(p, round % FEW, 20, CHILD);
+			if (pid)
+				join(pid);
+			done();
+		}
+		if (round % 3 == 0)
+			fill(p, round, 1, ORIGIN);
+		join(pid);
+		verify_blocks(p, ORIGIN);
+	}
+}
+
+static void reclaim_against_fork(void)
+{
+	char *p;
+	pid_t pid;
+
+	if (!have_swap())
+		skip_case("no swap");
+	enter_cgroup();
+	p = map_blocks(NR);
+	fill_blocks(p, ORIGIN);
+	pid = xfork();
+	if (!pid) {
+		while (!slots[10])
+			cg_write("memory.reclaim", "2M");
+		done();
+	}
+	fork_loop(p, rounds(10));
+	slots[10] = 1;
+	join(pid);
+	unmap_blocks(p, NR);
+}
+
+/* A cgroup too small for all of them: reclaim happens in their own faults. */
+static void pressure(void)
+{
+	unsigned int i;
+	pid_t pid[4];
+	char *p;
+
+	if (!have_swap())
+		skip_case("no swap");
+	enter_cgroup();
+	p = map_blocks(NR);
+	fill_blocks(p, ORIGIN);
+	/* each has 3 MiB */
+	if (cg_write("memory.high", "8M"))
+		skip_case("no memory.high");
+	for (i = 0; i < 4; i++) {
+		pid[i] = fork_sharing(NR);
+		if (!pid[i]) {
+			verify_blocks(p, ORIGIN);
+			fill(p, 0, FEW, 10 + i);
+			fill(p, BLOCK_PAGES, FEW / 2, 10 + i);
+			verify(p, 2 * BLOCK_PAGES, FEW, ORIGIN);
+			verify(p, 0, FEW, 10 + i);
+			verify(p, BLOCK_PAGES, FEW / 2, 10 + i);
+			done();
+		}
+	}
+	verify_blocks(p, ORIGIN);
+	for (i = 0; i < 4; i++)
+		join(pid[i]);
+	cg_write("memory.high", "max");
+	verify_blocks(p, ORIGIN);
+	unmap_blocks(p, NR);
+}
+
+/* Compaction moves pages of shared tables while processes fork and write. */
+static void compaction_against_fork(void)
+{
+	const char *path = "/proc/sys/vm/compact_memory";
+	char *p, *holes;
+	unsigned int i;
+	pid_t pid;
+
+	if (access(path, W_OK))
+		skip_case("no %s", path);
+	/* memory with holes, so that there is something to move */
+	p = map_blocks(NR);
+	holes = map_blocks(2);
+	for (i = 0; i < 2 * BLOCK_PAGES; i++) {
+		fill(holes, i, 1, PARENT);
+		if (i < NR * FEW)
+			fill(p, i / FEW * BLOCK_PAGES + i % FEW, 1, ORIGIN);
+	}
+	for (i = 0; i < 2 * BLOCK_PAGES; i += 2)
+		madvise(holes + i * PAGE, PAGE, MADV_DONTNEED);
+	pid = xfork();
+	if (!pid) {
+		for (i = 0; !slots[10] && i < 1000; i++)
+			write_file(path, "1");
+		done();
+	}
+	fork_loop(p, rounds(8));
+	slots[10] = 1;
+	join(pid);
+	unmap_blocks(holes, 2);
+	unmap_blocks(p, NR);
+}
+
+/* move_pages: what two processes map is moved with MPOL_MF_MOVE_ALL only. */
+static long move_all_pages(char *p, pid_t pid, int node, int flags, int *refused)
+{
+	static void *addr[NR * FEW];
+	static int nodes[NR * FEW], status[NR * FEW];
+	unsigned long b, i, n = 0;
+	long there = 0;
+
+	for (b = 0; b < NR; b++) {
+		for (i = 0; i < FEW; i++) {
+			addr[n] = AT(b * BLOCK_PAGES + i);
+			nodes[n++] = node;
+		}
+	}
+	if (syscall(SYS_move_pages, pid, n, addr, nodes, status, flags) < 0)
+		skip_case("move_pages: %s", strerror(errno));
+	*refused = 0;
+	for (i = 0; i < n; i++) {
+		there += status[i] == node;
+		*refused += status[i] == -EACCES;
+	}
+	return there;
+}
+
+static void migrate_shared(void)
+{
+	unsigned int round;
+
+	if (access("/sys/devices/system/node/node1", F_OK))
+		skip_case("one NUMA node only");
+	for (round = 0; round < rounds(4); round++) {
+		char *p = map_blocks(NR);
+		struct events before;
+		int refused, node;
+		pid_t pid;
+		long there;
+
+		steps_reset();
+		fill_blocks(p, ORIGIN);
+		move_all_pages(p, 0, 0, MOVE, &refused);
+		pid = fork_sharing(NR);
+		if (!pid) {
+			arrive(READY);
+			await(GO, 1);
+			verify_blocks(p, ORIGIN);
+			fill_blocks(p, CHILD);
+			arrive(DONE);
+			await(LEAVE, 1);
+			verify_blocks(p, CHILD);
+			done();
+		}
+		await(READY, 1);
+		there = move_all_pages(p, 0, 1, MOVE, &refused);
+		check(!there && refused == NR * FEW,
+		      "%ld shared pages moved, %d refused", there, refused);
+		events_get(&before);
+		/* odd rounds: from outside, through the child's mapping */
+		for (node = 1; node >= 0; node--) {
+			there = move_all_pages(p, round % 2 ? pid : 0, node,
+					       MOVE_ALL, &refused);
+			check(there > (long)(NR * FEW / 2) && !refused,
+			      "%ld of %lu pages moved to node %d, %d refused",
+			      there, NR * FEW, node, refused);
+		}
+		expect_events(&before, EV_INPLACE, >=, 1);
+		arrive(GO);
+		await(DONE, 1);
+		verify_blocks(p, ORIGIN);
+		arrive(LEAVE);
+		join(pid);
+		unmap_blocks(p, NR);
+	}
+}
+
+/* Whole processes move between nodes while they fork. */
+static void migrate_against_fork(void)
+{
+	unsigned long nodes[2] = { 1, 2 };
+	pid_t parent = getpid(), pid;
+	unsigned int i;
+	char *p;
+
+	if (access("/sys/devices/system/node/node1", F_OK))
+		skip_case("one NUMA node only");
+	p = map_blocks(NR);
+	fill_blocks(p, ORIGIN);
+	pid = xfork();
+	if (!pid) {
+		for (i = 0; !slots[10]; i++) {
+			int refused;
+
+			syscall(SYS_migrate_pages, parent, 64, &nodes[i % 2],
+				&nodes[!(i % 2)]);
+			move_all_pages(p, parent, i % 2, MOVE_ALL, &refused);
+		}
+		done();
+	}
+	fork_loop(p, rounds(8));
+	slots[10] = 1;
+	join(pid);
+	unmap_blocks(p, NR);
+}
+
+static const struct cow_case cases[] = {
+	{ "swap-out in place", swap_out },
+	{ "sharers leave with pages in swap", exit_swapped },
+	{ "swapoff", swap_off },
+	{ "pages of a private file", file_pages },
+	{ "reclaim against fork", reclaim_against_fork },
+	{ "a cgroup too small", pressure },
+	{ "compaction against fork", compaction_against_fork },
+	{ "move_pages of shared pages", migrate_shared },
+	{ "migration against fork", migrate_against_fork },
+};
+
+int main(int argc, char **argv)
+{
+	main_pid = getpid();
+	atexit(cgroup_cleanup);
+	return cow_main(argc, argv, cases, ARRAY_LEN(cases));
+}
