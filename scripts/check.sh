@@ -50,6 +50,7 @@ done
 unset GIT_INDEX_FILE
 verdict $s "${#patches[@]} patches apply without fuzz"
 
+dictionary=$(python3 -c 'import codespell_lib as c; print(c.__path__[0])' 2>/dev/null)/data/dictionary.txt
 # checkpatch-exceptions: TYPE, patch (a shell pattern), reason.
 for p in ${patches[@]+"${patches[@]}"}; do
 	ignore=""
@@ -59,8 +60,8 @@ for p in ${patches[@]+"${patches[@]}"}; do
 		case $p in $pattern) ignore+=,$type ;; esac
 	done <"$TOP/configs/checkpatch-exceptions"
 	s=0
-	(cd "$LINUX" && perl scripts/checkpatch.pl --strict --no-tree --root=. --quiet --terse --show-types \
-		--codespell ${ignore:+--ignore "${ignore#,}"} "$TOP/patches/$p") >"$tmp/checkpatch" 2>&1 || s=1
+	(cd "$LINUX" && perl scripts/checkpatch.pl --strict --quiet --terse --show-types \
+		--codespell --codespellfile "$dictionary" ${ignore:+--ignore "${ignore#,}"} "$TOP/patches/$p") >"$tmp/checkpatch" 2>&1 || s=1
 	verdict $s "checkpatch $p"
 	[ $s -eq 0 ] || cat "$tmp/checkpatch"
 done

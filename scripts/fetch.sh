@@ -35,12 +35,10 @@ commit_base() {
 		/out-*
 	EX
 	git -C "$new" config gc.auto 0
-	git -C "$new" config user.name "COW page tables"
-	git -C "$new" config user.email "cow-pte@localhost"
 	# The kernel's .gitignore ignores everything at the top.
 	git_plain -C "$new" add -A -f .
 	GIT_AUTHOR_DATE='2026-01-01T00:00:00Z' GIT_COMMITTER_DATE='2026-01-01T00:00:00Z' \
-		git_plain -C "$new" commit -q -m "Linux $1"
+		git_plain -C "$new" -c user.name="COW page tables" -c user.email=cow-pte@localhost commit -q -m "Linux $1"
 	printf '%s\n' "$id" >"$new/.git/cow-pte-source"
 	mv "$new" "$LINUX"
 	note "Linux $1 is in $LINUX ($(elapsed))"
