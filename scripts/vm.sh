@@ -113,7 +113,9 @@ qemu() {
 	esac
 	cmd+=("$@")
 }
-cmdline="panic=-1 oops=panic slab_nomerge pci=noacpi ramdisk_size=65536 brd.rd_nr=1 printk.time=1 $append"
+# A busy host stops a virtual CPU for seconds: no timer check, patient watchdogs, no
+# interpreted ACPI tables for the interrupts, which have a time limit.
+cmdline="panic=-1 oops=panic slab_nomerge pci=noacpi no_timer_check watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120 ramdisk_size=65536 brd.rd_nr=1 printk.time=1 $append"
 
 # While instructions are counted, nothing may vary from run to run.
 [ "$accel" != icount ] || cmdline+=" norandmaps"
