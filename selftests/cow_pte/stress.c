@@ -390,34 +390,31 @@ static void teardown(void)
 }
 
 /*
- * One at a time: the conductor names a member and what it is to do.  Slots hold,
- * for each member, whether it is there; the command; and where the generator is.
+ * One at a time: the conductor names a member and what it is to do.  Each member
+ * waits for commands of its own, so that nobody can mistake one for his.
  */
-enum { COMMAND, DONE, FORKED };
-enum { SLOT_WHO, SLOT_WHAT, SLOT_STATE, SLOT_PID };
+enum { DONE, FORKED, COMMAND };
+enum { SLOT_WHAT, SLOT_STATE, SLOT_NEW, SLOT_COUNT, SLOT_PID };
 enum what { OPERATE, FORK, LEAVE };
 
-static void serve(unsigned int me, unsigned int turn)
+/* how many commands each member has been given */
+static unsigned int commands[MEMBERS], commands_done;
+
+static void serve(unsigned int me, unsigned int count)
 {
 	for (;;) {
-		turn++;
-		await(COMMAND, turn);
-		if (slots[SLOT_WHO] != me) {
-			/* the one who is forked takes part from the next on */
-			await(DONE, turn);
-			continue;
-		}
+		await(COMMAND + me, ++count);
 		state = slots[SLOT_STATE];
-		switch (slots[SLOT_WHAT] & 0xff) {
+		switch (slots[SLOT_WHAT]) {
 		case OPERATE:
 			one_operation();
 			break;
 		case FORK:
 			if (!xfork()) {
-				me = slots[SLOT_WHAT] >> 8;
+				me = slots[SLOT_NEW];
+				count = slots[SLOT_COUNT];
 				slots[SLOT_PID + me] = getpid();
 				arrive(FORKED);
-				await(DONE, turn);
 				continue;
 			}
 			break;
@@ -425,23 +422,22 @@ static void serve(unsigned int me, unsigned int turn)
 			check_all();
 			done();
 		}
-		slots[SLOT_STATE] = state;
 		arrive(DONE);
 	}
 }
 
-static void command(unsigned int who, unsigned int what, unsigned int turn)
+static void command(unsigned int who, unsigned int what)
 {
-	slots[SLOT_WHO] = who;
 	slots[SLOT_WHAT] = what;
 	slots[SLOT_STATE] = rnd(&state);
-	arrive(COMMAND);
+	commands[who]++;
+	arrive(COMMAND + who);
 	if (what == LEAVE) {
 		wait_gone(slots[SLOT_PID + who]);
 		slots[SLOT_PID + who] = 0;
-		arrive(DONE);
+		return;
 	}
-	await(DONE, turn);
+	await(DONE, ++commands_done);
 }
 
 static void one_at_a_time(void)
@@ -470,19 +466,21 @@ static void one_at_a_time(void)
 			if (!slots[SLOT_PID + free] && free)
 				break;
 		if (members < MEMBERS && free < MEMBERS && !pick(6)) {
-			command(who, FORK | free << 8, turn);
+			slots[SLOT_NEW] = free;
+			slots[SLOT_COUNT] = commands[free];
+			command(who, FORK);
 			await(FORKED, ++forks);
 			members++;
 		} else if (members > 1 && !pick(14)) {
-			command(who, LEAVE, turn);
+			command(who, LEAVE);
 			members--;
 		} else {
-			command(who, OPERATE, turn);
+			command(who, OPERATE);
 		}
 	}
 	for (who = 0; who < MEMBERS; who++)
 		if (slots[SLOT_PID + who])
-			command(who, LEAVE, ++turn);
+			command(who, LEAVE);
 	while (waitpid(-1, NULL, 0) > 0)
 		;
 	note("%u turns", turn);
