@@ -27,15 +27,17 @@ enum { GO, DONE, READY };
 enum { MEMBERS = 3, MAX_STEPS = 24 };
 
 static const char *const fields[] = {
-	"VmRSS", "RssAnon", "RssFile", "RssShmem", "VmSwap", "VmPTE",
+	"VmRSS", "RssAnon", "RssFile", "RssShmem", "VmSwap", "VmPTE", "VmHWM",
 };
+
+/* the last is taken apart */
+#define NR_EXACT	(ARRAY_LEN(fields) - 1)
 
 struct numbers {
 	bool alive;
 	long v[ARRAY_LEN(fields)];
 	long hwm;
 	long oom_score;
-	long pss;
 };
 
 static struct numbers (*table)[MAX_STEPS][MEMBERS];
@@ -89,12 +91,10 @@ static void settle(void)
 static void read_numbers(pid_t pid, struct numbers *n)
 {
 	char path[64];
-	unsigned int i;
 
 	n->alive = true;
-	for (i = 0; i < ARRAY_LEN(fields); i++)
-		n->v[i] = status_kb(pid, fields[i]);
-	n->hwm = status_kb(pid, "VmHWM");
+	status_fields(pid, fields, n->v, ARRAY_LEN(fields));
+	n->hwm = n->v[NR_EXACT];
 	snprintf(path, sizeof(path), "/proc/%d/oom_score", pid);
 	n->oom_score = read_long(path);
 }
@@ -223,8 +223,8 @@ static void compare(const struct step *steps, unsigned int nr, char *(*setup)(vo
 			check(a->alive == b->alive, "step '%s'", steps[s].name);
 			if (!a->alive)
 				continue;
-			for (i = 0; i < ARRAY_LEN(fields); i++) {
-				if (moves && i != ARRAY_LEN(fields) - 1)
+			for (i = 0; i < NR_EXACT; i++) {
+				if (moves && i != NR_EXACT - 1)
 					continue;
 				check(a->v[i] == b->v[i],
 				      "after '%s', member %d: %s is %ld kB, with ordinary forks %ld kB",

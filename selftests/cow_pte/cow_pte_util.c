@@ -36,7 +36,7 @@ uint64_t seed;
 volatile uint64_t *slots;
 
 static unsigned int rounds_percent = 100;
-static unsigned int timeout_s = 90;
+static unsigned int timeout_s = 150;
 static long background;
 
 /* One page that all processes of a case share. */
@@ -606,6 +606,18 @@ long status_kb(pid_t pid, const char *field)
 	check(slurp(proc_path(path, sizeof(path), pid, "status"), text,
 		    sizeof(text)) > 0, "%s", path);
 	return find_value(text, field);
+}
+
+/* Several fields at once, of one moment. */
+void status_fields(pid_t pid, const char *const *names, long *kb, unsigned int nr)
+{
+	char path[64];
+	unsigned int i;
+
+	check(slurp(proc_path(path, sizeof(path), pid, "status"), text,
+		    sizeof(text)) > 0, "%s", path);
+	for (i = 0; i < nr; i++)
+		kb[i] = find_value(text, names[i]);
 }
 
 long meminfo_kb(const char *field)

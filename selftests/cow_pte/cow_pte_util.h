@@ -152,6 +152,7 @@ bool write_faults(char *p);
 
 /* What the kernel tells. */
 long status_kb(pid_t pid, const char *field);
+void status_fields(pid_t pid, const char *const *names, long *kb, unsigned int nr);
 long meminfo_kb(const char *field);
 long vmstat(const char *field);
 void vmstat_refresh(void);
