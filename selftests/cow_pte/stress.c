@@ -442,7 +442,7 @@ static void command(unsigned int who, unsigned int what)
 
 static void one_at_a_time(void)
 {
-	unsigned int turns = rounds(400), turn = 0, members = 1, forks = 0;
+	unsigned int turns = rounds(250), turn = 0, members = 1, forks = 0;
 	unsigned int who, free;
 	struct events before;
 	pid_t pid;
@@ -522,7 +522,7 @@ static void all_at_once(void)
 
 	state = seed + 1;
 	events_get(&before);
-	for (round = 0; round < rounds(3); round++) {
+	for (round = 0; round < rounds(2); round++) {
 		setup();
 		live(0);
 		teardown();
