@@ -38,7 +38,6 @@ logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-run-XXXX")
 	printf 'SIZES="%s"\nREDIS_MIB=%s\n' "$SIZES" "$REDIS_MIB"
 	cat "$TOP/scripts/guest/main-job"
 } >"$logs/job"
-: >"$logs/progress"
 "$TOP/scripts/vm.sh" -l "$logs" -k "$(image vm)" -b 300 -T 3000 "${files[@]}" run "$logs/job" &
 vm=$!
 trap 'kill $vm 2>/dev/null; exit 130' INT TERM
@@ -79,11 +78,10 @@ grep '^csv,\|^redis,' "$logs/verdict.log" | tr -d '\r' | awk -F, -v unit="$unit"
 			}
 			p = "plain," last; c = "cow," last
 			printf "\n\"tables\" is what the child adds to PageTables of the whole system.\n"
-			printf "A process of %d MiB forks in %s of the instructions the first time and %s the second\n", last, \
-				first[c] > 0 && first[p] > 0 ? sprintf("1/%.0f", first[p] / first[c]) : "-", \
-				second[c] > 0 && first[p] > 0 ? sprintf("1/%.0f", first[p] / second[c]) : "-"
-			printf "time, and its child costs %d kB of page tables instead of %d kB; the child'"'"'s VmRSS is\n%s.\n", tables[c], tables[p], \
-				differs ? "NOT THE SAME in both modes" : "the same in both modes"
+			printf "A process of %d MiB forks %s faster the first time and %s the second time; its child costs\n", \
+				last, ratio(first[p], first[c]), ratio(first[p], second[c])
+			same = differs ? "NOT THE SAME in both modes" : "the same in both modes"
+			printf "%d kB of page tables instead of %d kB, and its VmRSS is %s.\n", tables[c], tables[p], same
 		}
 		if (("on" in r) && ("off" in r)) {
 			printf "\nredis-server, unmodified, VmRSS %d MiB: latest_fork_usec of BGSAVE\n\n", rr["off"] / 1024
