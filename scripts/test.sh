@@ -17,9 +17,12 @@
 . "$(dirname "$0")/lib.sh"
 case ${1:-} in --help) want_help --help ;; esac
 options=(-t 600)
+# Two nodes, so that pages can migrate.
+append=numa=fake=2
 while getopts k:a:t:T: opt; do
 	case $opt in
-	k | a | t | T) options+=("-$opt" "$OPTARG") ;;
+	a) append+=" $OPTARG" ;;
+	k | t | T) options+=("-$opt" "$OPTARG") ;;
 	*) die 2 "see --help" ;;
 	esac
 done
@@ -37,6 +40,6 @@ done
 
 mkdir -p "$BUILD/logs"
 logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-test-XXXX")
-"$TOP/scripts/vm.sh" -l "$logs" "${options[@]}" -f "$programs/cow_pte_run" -f "$programs/bench_fork" \
+"$TOP/scripts/vm.sh" -l "$logs" "${options[@]}" -a "$append" -f "$programs/cow_pte_run" -f "$programs/bench_fork" \
 	test "${tests[@]}" || true
 "$TOP/scripts/judge.sh" "$logs"
