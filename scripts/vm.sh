@@ -12,7 +12,7 @@
 #   -a ARGS     append to the kernel command line
 #   -t SECONDS  limit for each test (default 300)
 #   -T SECONDS  limit for everything after the boot (default 3000)
-#   -b SECONDS  limit for the boot (default 120)
+#   -b SECONDS  limit for the boot (default 300)
 #
 # The limits are for TCG; KVM keeps them with ease.
 #
@@ -28,7 +28,7 @@
 case ${1:-} in -h | --help) want_help --help ;; esac
 image=$(image debug)
 logs='' append='' files=()
-test_limit=300 limit=3000 boot_limit=120
+test_limit=300 limit=3000 boot_limit=300
 while getopts k:l:f:a:t:T:b: opt; do
 	case $opt in
 	k) image=$OPTARG ;;
