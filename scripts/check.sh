@@ -50,7 +50,7 @@ done
 unset GIT_INDEX_FILE
 verdict $s "${#patches[@]} patches apply without fuzz"
 
-dictionary=$(python3 -c 'import codespell_lib as c; print(c.__path__[0])' 2>/dev/null)/data/dictionary.txt
+dictionary=$(/usr/bin/python3 -c 'import codespell_lib as c; print(c.__path__[0])' 2>/dev/null || true)/data/dictionary.txt
 # checkpatch-exceptions: TYPE, patch (a shell pattern), reason.
 for p in ${patches[@]+"${patches[@]}"}; do
 	ignore=""
