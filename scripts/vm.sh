@@ -16,7 +16,8 @@
 #
 # The limits are for TCG; KVM keeps them with ease.
 #
-# Environment: MEM (MiB, default 4096), CPUS (default 2), ACCEL=auto|kvm|tcg|icount.
+# Environment: MEM (MiB, default 4096), CPUS (default 2), QEMU (program),
+# ACCEL=auto|kvm|tcg|icount.
 # auto boots the kernel under KVM first, because a readable /dev/kvm proves
 # nothing, and remembers the answer in build/accel.  icount counts instructions:
 # one CPU, 2 ns of guest time each.
@@ -44,7 +45,8 @@ done
 shift $((OPTIND - 1))
 kind=${1:-}
 shift || true
-need qemu-system-x86_64 cpio gzip
+qemu_bin=${QEMU:-qemu-system-x86_64}
+need "$qemu_bin" cpio gzip
 busybox=/bin/busybox
 [ -x $busybox ] || die 2 "busybox-static is not installed: run 'make deps'"
 [ -f "$image" ] || die 2 "$image is not there: run 'make kernel'"
@@ -101,7 +103,7 @@ done
 qemu() {
 	local acc=$1
 	shift
-	cmd=(qemu-system-x86_64 -machine pc -m "$mem" -no-reboot -monitor none
+	cmd=("$qemu_bin" -machine pc -m "$mem" -no-reboot -monitor none
 		-kernel "$image" -initrd "$logs/initramfs.gz"
 		-device virtio-serial-pci -chardev "file,id=verdict,path=$logs/verdict.log"
 		-device "virtserialport,chardev=verdict,name=verdict")
