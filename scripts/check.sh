@@ -60,7 +60,8 @@ for p in ${patches[@]+"${patches[@]}"}; do
 		case $p in $pattern) ignore+=,$type ;; esac
 	done <"$TOP/configs/checkpatch-exceptions"
 	s=0
-	(cd "$LINUX" && perl scripts/checkpatch.pl --strict --quiet --terse --show-types \
+	# Debian's python first: it has the modules of the kernel's spdxcheck.py.
+	(cd "$LINUX" && PATH=/usr/bin:$PATH perl scripts/checkpatch.pl --strict --quiet --terse --show-types \
 		--codespell --codespellfile "$dictionary" ${ignore:+--ignore "${ignore#,}"} "$TOP/patches/$p") >"$tmp/checkpatch" 2>&1 || s=1
 	verdict $s "checkpatch $p"
 	[ $s -eq 0 ] || cat "$tmp/checkpatch"
