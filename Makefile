@@ -32,6 +32,7 @@ help:
 #:   make boot      a shell in the VM, FLAVOUR=vm or debug                  0.2
 #:   make run       the main job: fork times with and without sharing, redis
 #:   make test      everything, debug flavour: harness, selftests
+#:   make breakages break the kernel on purpose, see the tests fail       80
 #:   make check     branch and patches/ agree, checkpatch, shellcheck, spelling
 #:   make export    patches/ from the branch                                0.1
 #:   make bench     the fork figures only, SIZES="64 256"
@@ -40,6 +41,11 @@ help:
 #: Overridable: BUILD= (build directory), O= (object directory of the kernel),
 #: KERNEL_SRC= (a 6.12.y tree or git checkout, never modified), ACCEL=auto|kvm|tcg,
 #: JOBS=, MEM= (MiB), CPUS=.
+
+NAMES ?=
+.PHONY: breakages
+breakages: apply
+	@$(S)/break.sh $(NAMES)
 
 .PHONY: deps fetch apply kernel boot run test check export bench clean distclean
 deps:

@@ -73,6 +73,7 @@ if [ ! -f "$out/.config" ] || [ "$(cat "$out/.cow-pte-config" 2>/dev/null)" != "
 fi
 
 log=$out/build.log
+touch "$out/.cow-pte-start"
 note "building flavour $flavour with $JOBS jobs, log in $log"
 "${kbuild[@]}" -j"$JOBS" bzImage >"$log" 2>&1 9>&- &
 pid=$!
@@ -84,7 +85,7 @@ while kill -0 $pid 2>/dev/null; do
 	sleep 0.5
 	[ $SECONDS -ge $next ] || continue
 	next=$((SECONDS + every))
-	note "$(find "$out" -name '*.o' 2>/dev/null | wc -l) objects after $(elapsed)"
+	note "$(find "$out" -name '*.o' -newer "$out/.cow-pte-start" 2>/dev/null | wc -l) objects built after $(elapsed)"
 done
 ok=0
 wait $pid || ok=$?

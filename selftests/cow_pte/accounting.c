@@ -605,6 +605,36 @@ static void page_tables_are_saved(void)
 		      "not saved: %ld kB instead of %ld kB", cow_kb, plain_kb);
 }
 
+/*
+ * The peak of RSS, which the kernel notes only when RSS is about to fall, survives
+ * the fall by whole tables.
+ */
+static void peak(void)
+{
+	static const char *const names[] = { "VmHWM", "VmRSS" };
+	const unsigned long nr = 8;
+	char *p = map_blocks(nr);
+	long before[2], after[2];
+	pid_t pid;
+
+	fill(p, 0, nr * BLOCK_PAGES, 1);
+	steps_reset();
+	pid = fork_sharing(nr);
+	if (!pid) {
+		await(0, 1);
+		done();
+	}
+	status_fields(0, names, before, 2);
+	check(!madvise(p, nr * BLOCK, MADV_DONTNEED), "MADV_DONTNEED");
+	status_fields(0, names, after, 2);
+	check(after[1] < before[1] - (long)(nr - 1) * 2048, "VmRSS %ld kB, was %ld",
+	      after[1], before[1]);
+	check(after[0] >= before[0] - 256, "VmHWM %ld kB, was %ld", after[0], before[0]);
+	arrive(0);
+	join(pid);
+	unmap_blocks(p, nr);
+}
+
 static const struct cow_case cases[] = {
 	{ "anonymous memory, step by step", anonymous },
 	{ "the parent exits first", parent_first },

@@ -234,8 +234,8 @@ bool feature_present(void)
 const char *const event_names[NR_EVENTS] = {
 	"cow_pte_share", "cow_pte_break", "cow_pte_reuse", "cow_pte_detach",
 	"cow_pte_inplace", "cow_pte_fallback_vma", "cow_pte_fallback_small",
-	"cow_pte_fallback_pinned", "cow_pte_fallback_nomem",
-	"cow_pte_fallback_notifier",
+	"cow_pte_fallback_pinned", "cow_pte_fallback_entry",
+	"cow_pte_fallback_nomem", "cow_pte_fallback_notifier",
 };
 
 /* Read a whole file of /proc without touching the heap. */

@@ -91,7 +91,8 @@ void set_mode(int mode);
 /* Events of /proc/vmstat. */
 enum cow_event {
 	EV_SHARE, EV_BREAK, EV_REUSE, EV_DETACH, EV_INPLACE,
-	EV_FB_VMA, EV_FB_SMALL, EV_FB_PINNED, EV_FB_NOMEM, EV_FB_NOTIFIER,
+	EV_FB_VMA, EV_FB_SMALL, EV_FB_PINNED, EV_FB_ENTRY, EV_FB_NOMEM,
+	EV_FB_NOTIFIER,
 	NR_EVENTS,
 };
 

@@ -592,6 +592,97 @@ static void fork_is_one_instant(void)
 }
 
 /*
+ * Two mappings in one block, and a thread that writes to the second one at the
+ * moment fork is at the first: the table may be broken or taken back while fork
+ * looks at it.
+ */
+#define COUNTERS	8
+
+struct second_writer {
+	uint64_t state;
+	volatile uint64_t *words;
+};
+
+static void *write_second(void *arg)
+{
+	struct second_writer *w = arg;
+	unsigned int i, wait;
+
+	for (;;) {
+		spin_barrier(GO, 2);
+		if (stop_writer)
+			return NULL;
+		wait = rnd(&w->state) % 4096;
+		for (i = 0; i < wait; i++)
+			__asm__ volatile("" ::: "memory");
+		for (i = 0; i < COUNTERS; i++)
+			w->words[i * 512]++;
+		spin_barrier(LEAVE, 2);
+	}
+}
+
+static void two_mappings_of_a_block(void)
+{
+	char *p = map_blocks(1);
+	struct second_writer w = {
+		.state = seed, .words = (uint64_t *)(p + 300 * PAGE),
+	};
+	uint64_t state = seed + 1;
+	unsigned int round, i;
+	pthread_t thread;
+	pid_t before, pid;
+
+	stop_writer = false;
+	fill(p, 0, 200, ORIGIN);
+	fill(p, 300, 100, ORIGIN);
+	check(!munmap(p + 250 * PAGE, PAGE), "munmap");
+	check(!pthread_create(&thread, NULL, write_second, &w), "pthread_create");
+	for (round = 0; round < rounds(100); round++) {
+		uint64_t seen[COUNTERS];
+
+		/* shared with this one, or dormant if it is gone */
+		before = fork_sharing(1);
+		if (!before) {
+			await(READY, round + 1);
+			done();
+		}
+		arrive(READY);
+		if (round % 2)
+			join(before);
+		spin_barrier(GO, 2);
+		for (i = rnd(&state) % 4096; i; i--)
+			__asm__ volatile("" ::: "memory");
+		pid = xfork();
+		if (!pid) {
+			for (i = 0; i < COUNTERS; i++)
+				seen[i] = w.words[i * 512];
+			await(WROTE, round + 1);
+			for (i = 0; i < COUNTERS; i++)
+				check(w.words[i * 512] == seen[i],
+				      "a write of the parent reached the child");
+			for (i = 0; i < COUNTERS; i++)
+				w.words[i * 512] = 0;
+			done();
+		}
+		spin_barrier(LEAVE, 2);
+		for (i = 0; i < COUNTERS; i++)
+			seen[i] = ++w.words[i * 512];
+		arrive(WROTE);
+		join(pid);
+		if (!(round % 2))
+			join(before);
+		for (i = 0; i < COUNTERS; i++)
+			check(w.words[i * 512] == seen[i],
+			      "a write of the child reached the parent");
+		verify(p, 0, 200, ORIGIN);
+	}
+	stop_writer = true;
+	spin_barrier(GO, 2);
+	pthread_join(thread, NULL);
+	unmap_blocks(p, 1);
+}
+
+/*
  * Two, and three, sharers write to the same block at the same instant: each gets a
  * table of its own, and the old one is neither lost nor freed twice.
  */
@@ -1269,6 +1360,7 @@ static const struct cow_case cases[] = {
 	{ "threads of the child write to one block at once", threads_in_child },
 	{ "threads of the parent write to one block at once", threads_in_parent },
 	{ "fork is one instant for a writing thread", fork_is_one_instant },
+	{ "two mappings of a block, one written while forking", two_mappings_of_a_block },
 	{ "two sharers break at once", two_break_at_once },
 	{ "three sharers break at once", three_break_at_once },
 	{ "break against exit", break_against_exit },

@@ -317,6 +317,49 @@ static void vmsplice_reuse(void)
 	}
 }
 
+/*
+ * A page goes into a pipe and then to swap, where the reference keeps it in the
+ * swap cache.  The process leaves, its child is the last sharer, maps the page again
+ * and writes: nothing of that may come out of the pipe.
+ */
+static void vmsplice_swapped(void)
+{
+	unsigned int round;
+
+	if (!have_swap())
+		skip_case("no swap");
+	for (round = 0; round < rounds(8); round++) {
+		char *p = setup();
+		int fd[2];
+		pid_t pid;
+
+		check(!pipe(fd), "pipe");
+		splice_page(p, fd[1], 5);
+		check(!madvise(AT(5), PAGE, MADV_PAGEOUT), "MADV_PAGEOUT");
+		check(pagemap(0, AT(5)) & PM_SWAP, "the page is not in swap");
+		pid = fork_sharing(NR);
+		if ((pid == 0) == round % 2) {
+			/* the one who stays */
+			await(DID, 1);
+			fill(p, 5, 1, CHILD);
+			verify(p, 0, 5, ORIGIN);
+			verify(p, 5, 1, CHILD);
+			arrive(WROTE);
+		} else {
+			check(!munmap(p, NR * BLOCK), "munmap");
+			arrive(DID);
+			await(WROTE, 1);
+			read_pipe(fd[0], 5);
+		}
+		if (!pid)
+			done();
+		join(pid);
+		close(fd[0]);
+		close(fd[1]);
+		unmap_blocks(p, NR);
+	}
+}
+
 /* process_vm_writev and process_vm_readv from outside. */
 static pid_t target;
 
@@ -733,6 +776,7 @@ static const struct cow_case cases[] = {
 	{ "read and write", read_and_write },
 	{ "vmsplice, and no leak into the pipe", vmsplice_all },
 	{ "vmsplice and reuse", vmsplice_reuse },
+	{ "vmsplice of a page that goes to swap", vmsplice_swapped },
 	{ "process_vm_readv and process_vm_writev", process_vm },
 	{ "/proc/PID/mem", proc_mem },
 	{ "ptrace", ptrace_poke },

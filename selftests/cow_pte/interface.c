@@ -502,6 +502,49 @@ static void min_entries(void)
 	unmap_blocks(p, BLOCKS);
 }
 
+/*
+ * A process that gets an MMU notifier shares no tables any more.  The mirror of the
+ * kernel's HMM test stands for a device.
+ */
+static void notifiers(void)
+{
+	char *p = map_blocks(NR);
+	struct events before;
+	pid_t pid;
+	int fd;
+
+	needs_feature();
+	if (access("/dev/hmm_dmirror0", R_OK | W_OK))
+		skip_case("no /dev/hmm_dmirror0");
+	fill_blocks(p, ORIGIN);
+	pid = fork_sharing(NR);
+	if (!pid) {
+		await(0, 1);
+		verify_blocks(p, ORIGIN);
+		done();
+	}
+	events_get(&before);
+	fd = open("/dev/hmm_dmirror0", O_RDWR | O_CLOEXEC);
+	check(fd >= 0, "hmm_dmirror0: %s", strerror(errno));
+	expect_events(&before, EV_BREAK, >=, (long)NR);
+	arrive(0);
+	join(pid);
+
+	events_get(&before);
+	pid = xfork();
+	if (!pid) {
+		verify_blocks(p, ORIGIN);
+		fill_blocks(p, CHILD);
+		done();
+	}
+	join(pid);
+	expect_events(&before, EV_FB_NOTIFIER, >=, (long)NR);
+	expect_events(&before, EV_SHARE, ==, 0);
+	verify_blocks(p, ORIGIN);
+	close(fd);
+	unmap_blocks(p, NR);
+}
+
 /* Every event is in /proc/vmstat. */
 static void counters_exist(void)
 {
@@ -531,6 +574,7 @@ static const struct cow_case cases[] = {
 	{ "switched off while tables are shared", off_while_shared },
 	{ "kill switch while tables are shared", kill_switch_while_shared },
 	{ "vm.cow_pte_min_entries", min_entries },
+	{ "mmu notifiers", notifiers },
 	{ "all counters exist", counters_exist },
 };
 

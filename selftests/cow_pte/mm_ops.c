@@ -609,6 +609,118 @@ static void uffd_view(char *p)
 }
 CASE(uffd, 2)
 
+/*
+ * A mapping is armed, and then grows in place into a block that was shared before:
+ * UFFDIO_COPY fills a hole of the shared table.
+ */
+static void uffd_grown(void)
+{
+	static char buf[PAGE] __attribute__((aligned(4096)));
+	char *p = map_blocks(2);
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = {
+		.range = { (uintptr_t)p, BLOCK },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	struct uffdio_copy copy = {
+		.dst = (uintptr_t)AT(BLOCK_PAGES), .src = (uintptr_t)buf, .len = PAGE,
+	};
+	struct events before;
+	pid_t pid;
+	int fd;
+
+	fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		skip_case("userfaultfd: %s", strerror(errno));
+	check(!ioctl(fd, UFFDIO_API, &api), "UFFDIO_API");
+	fill(p, 0, 2 * BLOCK_PAGES, ORIGIN);
+	check(!munmap(AT(BLOCK_PAGES), BLOCK / 2), "munmap");
+	steps_reset();
+	pid = fork_sharing(2);
+	if (!pid) {
+		await(DID, 1);
+		check(mmap(AT(BLOCK_PAGES), BLOCK / 2, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) !=
+		      MAP_FAILED, "mmap");
+		verify(p, BLOCK_PAGES, BLOCK_PAGES / 2, OWNER_ZERO);
+		verify(p, 0, BLOCK_PAGES, ORIGIN);
+		done();
+	}
+	check(!ioctl(fd, UFFDIO_REGISTER, &reg), "UFFDIO_REGISTER");
+	check(mremap(p, BLOCK, BLOCK + 64 * PAGE, 0) == p, "mremap: %s",
+	      strerror(errno));
+	pattern_page(buf, BLOCK_PAGES, ACTOR);
+	events_get(&before);
+	check(!ioctl(fd, UFFDIO_COPY, &copy), "UFFDIO_COPY: %s", strerror(errno));
+	expect_events(&before, EV_BREAK, >=, 1);
+	verify(p, BLOCK_PAGES, 1, ACTOR);
+	arrive(DID);
+	join(pid);
+	verify(p, 0, BLOCK_PAGES, ORIGIN);
+	verify(p, BLOCK_PAGES, 1, ACTOR);
+	close(fd);
+	unmap_blocks(p, 2);
+}
+
+/*
+ * Page tables of hugetlb, which the kernel shares in a way of its own, beside ours:
+ * two processes map the same huge page through one table of the level above.
+ */
+static void huge_neighbour(void)
+{
+	const char *path = "/proc/sys/vm/nr_hugepages";
+	const unsigned long gib = 1UL << 30;
+	volatile char *h;
+	long old = read_long(path);
+	char *p, *at;
+	pid_t pid;
+	int fd;
+
+	if (old < 0 || write_file(path, "%ld", old + 4) || read_long(path) < old + 4) {
+		write_file(path, "%ld", old);
+		skip_case("no huge pages");
+	}
+	fd = memfd_create("cow_pte", MFD_HUGETLB);
+	check(fd >= 0 && !ftruncate(fd, gib), "memfd_create: %s", strerror(errno));
+	at = mmap(NULL, 3 * gib, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+		  -1, 0);
+	check(at != MAP_FAILED, "mmap");
+	h = (char *)(((uintptr_t)at + gib - 1) & ~(gib - 1));
+	/* an anonymous block just before it */
+	p = (char *)h - BLOCK;
+	check(mmap(p, BLOCK, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == p, "mmap");
+	madvise(p, BLOCK, MADV_NOHUGEPAGE);
+	check(mmap((void *)h, gib, PROT_READ | PROT_WRITE,
+		   MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0) == h, "mmap");
+	fill(p, 0, BLOCK_PAGES, ORIGIN);
+	h[0] = 1;
+	steps_reset();
+	pid = fork_sharing(1);
+	if (!pid) {
+		check(h[0] == 1, "the child does not see the huge page");
+		h[BLOCK] = 2;
+		arrive(DID);
+		await(WROTE, 1);
+		check(h[2 * BLOCK] == 3, "the child does not see the second one");
+		verify(p, 0, BLOCK_PAGES, ORIGIN);
+		check(!mprotect((void *)h, BLOCK, PROT_READ), "mprotect");
+		done();
+	}
+	await(DID, 1);
+	check(h[BLOCK] == 2, "the parent does not see the write");
+	h[2 * BLOCK] = 3;
+	fill(p, 0, 10, OTHER);
+	arrive(WROTE);
+	join(pid);
+	h[0] = 4;
+	verify(p, 0, 10, OTHER);
+	verify(p, 10, BLOCK_PAGES - 10, ORIGIN);
+	munmap(at, 3 * gib);
+	close(fd);
+	write_file(path, "%ld", old);
+}
+
 /* brk down into the middle of a shared block, and up again. */
 static void heap(void)
 {
@@ -929,6 +1041,46 @@ static void truncate_shmem(void)
 }
 
 /*
+ * The last two sharers leave at the same moment, and the file is truncated while
+ * they do: as long as a page is mapped, truncation finds where.
+ */
+static void leave_and_truncate(void)
+{
+	unsigned int round, i, k;
+	uint64_t state = seed;
+
+	for (round = 0; round < rounds(25); round++) {
+		int fd = round % 2 ? disk_file(PAGES, OTHER) :
+				     memory_file(PAGES, OTHER);
+		pid_t pid[2];
+		char *p;
+
+		steps_reset();
+		map_private_file(fd, &p);
+		for (k = 0; k < 2; k++) {
+			unsigned int wait = rnd(&state) % 20000;
+
+			pid[k] = fork_sharing(NR);
+			if (!pid[k]) {
+				spin_barrier(WROTE, 3);
+				for (i = 0; i < wait; i++)
+					__asm__ volatile("" ::: "memory");
+				_exit(0);
+			}
+		}
+		/* now the children are the only ones */
+		unmap_blocks(p, NR);
+		spin_barrier(WROTE, 3);
+		for (i = rnd(&state) % 40000; i; i--)
+			__asm__ volatile("" ::: "memory");
+		check(!ftruncate(fd, 0), "ftruncate");
+		join(pid[0]);
+		join(pid[1]);
+		close(fd);
+	}
+}
+
+/*
  * A hole is punched in the private file: its pages read as zero on both sides, the
  * pages that were written stay.
  */
@@ -995,6 +1147,8 @@ static const struct cow_case cases[] = {
 	{ "KSM advice", merge },
 	{ "DONTFORK and WIPEONFORK set after sharing", hidden },
 	{ "userfaultfd", uffd },
+	{ "userfaultfd on a mapping that grew", uffd_grown },
+	{ "hugetlb beside a shared table", huge_neighbour },
 	{ "brk", heap },
 	{ "edges beside a shared mapping", beside_shared_mapping },
 	{ "edges beside MADV_DONTFORK", beside_dontfork },
@@ -1004,6 +1158,7 @@ static const struct cow_case cases[] = {
 	{ "truncate on disk", truncate_file },
 	{ "truncate in memory", truncate_shmem },
 	{ "punch a hole", punch_hole },
+	{ "two leave while a file is truncated", leave_and_truncate },
 };
 
 int main(int argc, char **argv)

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include "cow_pte_util.h"
@@ -406,6 +407,109 @@ static void observers_against_writers(void)
 	unmap_blocks(p, NR);
 }
 
+/*
+ * CowPTE in /proc/PID/status follows the tables that a process shares, and
+ * CowPTEBreaks those that it had to copy.
+ */
+static void status_lines(void)
+{
+	static const char *const names[] = { "CowPTE", "CowPTEBreaks" };
+	char *p = map_blocks(NR);
+	long before[2], now[2];
+	pid_t pid;
+
+	if (plain || !feature_present())
+		skip_case("no tables are shared");
+	fill(p, 0, PAGES, ORIGIN);
+	pid = fork_sharing(NR);
+	if (!pid) {
+		arrive(READY);
+		await(GO, 1);
+		done();
+	}
+	await(READY, 1);
+	status_fields(pid, names, before, 2);
+	check(before[0] >= (long)NR * 4, "CowPTE of the child: %ld kB", before[0]);
+	/* it wrote to its own data, but to none of these blocks */
+	check(before[1] < (long)NR, "CowPTEBreaks of a new child: %ld", before[1]);
+	status_fields(0, names, before, 2);
+	check(before[0] >= (long)NR * 4, "CowPTE of the parent: %ld kB", before[0]);
+
+	fill(p, 0, 1, PARENT);
+	status_fields(0, names, now, 2);
+	check(now[0] <= before[0] - 4, "CowPTE after a write: %ld, was %ld kB",
+	      now[0], before[0]);
+	check(now[1] >= before[1] + 1, "CowPTEBreaks after a write: %ld, was %ld",
+	      now[1], before[1]);
+	arrive(GO);
+	join(pid);
+
+	/* the last sharer takes back the rest, and that is no copy */
+	status_fields(0, names, before, 2);
+	fill(p, BLOCK_PAGES, PAGES - BLOCK_PAGES, PARENT);
+	status_fields(0, names, now, 2);
+	check(now[0] <= before[0] - (long)(NR - 1) * 4,
+	      "CowPTE after the child left: %ld, was %ld kB", now[0], before[0]);
+	unmap_blocks(p, NR);
+	status_fields(0, names, before, 2);
+	check(before[0] == now[0], "CowPTE after munmap: %ld, was %ld kB", before[0],
+	      now[0]);
+}
+
+#define TRACEFS	"/sys/kernel/tracing"
+
+/* Does a line with all three words stand in the trace? */
+static bool traced(const char *event, unsigned long addr, const char *word)
+{
+	char line[512], where[32];
+	FILE *f = fopen(TRACEFS "/trace", "r");
+	bool found = false;
+
+	check(f, TRACEFS "/trace: %s", strerror(errno));
+	snprintf(where, sizeof(where), "addr=0x%lx ", addr);
+	while (!found && fgets(line, sizeof(line), f))
+		found = strstr(line, event) && strstr(line, where) &&
+			strstr(line, word);
+	fclose(f);
+	return found;
+}
+
+/* Each event has a tracepoint that says which block, and why it was not shared. */
+static void tracepoints(void)
+{
+	char *p = map_blocks(NR), *q;
+	pid_t pid;
+
+	if (plain || !feature_present())
+		skip_case("no tables are shared");
+	mount("none", TRACEFS, "tracefs", 0, NULL);
+	if (write_file(TRACEFS "/events/cow_pte/enable", "1"))
+		skip_case("no " TRACEFS "/events/cow_pte");
+	write_file(TRACEFS "/trace", "\n");
+	fill(p, 0, PAGES, ORIGIN);
+	q = p + (NR - 1) * BLOCK;
+	check(!madvise(q, PAGE, MADV_DONTFORK), "MADV_DONTFORK");
+	pid = fork_sharing(NR - 1);
+	if (!pid) {
+		fill(p, 0, 1, CHILD);
+		munmap(p + BLOCK, BLOCK);
+		done();
+	}
+	join(pid);
+	fill(p, 0, 1, PARENT);
+	write_file(TRACEFS "/events/cow_pte/enable", "0");
+	check(traced("cow_pte_share:", (unsigned long)p, "sharers=2"), "share");
+	check(traced("cow_pte_break:", (unsigned long)p, "sharers=1"), "break");
+	check(traced("cow_pte_reuse:", (unsigned long)p, "sharers=1"), "reuse");
+	check(traced("cow_pte_detach:", (unsigned long)p + BLOCK, "sharers=1"),
+	      "detach");
+	check(traced("cow_pte_fallback:", (unsigned long)q, "reason=vma"),
+	      "fallback");
+	check(!traced("cow_pte_fallback:", (unsigned long)p, "reason"),
+	      "a fallback where there was none");
+	unmap_blocks(p, NR);
+}
+
 static const struct cow_case cases[] = {
 	{ "observers leave it shared", observers_leave_it_shared },
 	{ "numbers of smaps", smaps_numbers },
@@ -413,6 +517,8 @@ static const struct cow_case cases[] = {
 	{ "soft-dirty bits", soft_dirty_bits },
 	{ "idle pages", idle_pages },
 	{ "observers against writers", observers_against_writers },
+	{ "lines of status", status_lines },
+	{ "tracepoints", tracepoints },
 };
 
 int main(int argc, char **argv)

@@ -1,0 +1,57 @@
+#!/bin/bash
+# break.sh - break the kernel on purpose, and see that the tests notice
+#
+# Usage: scripts/break.sh [NAME...]
+#
+# Each patch in selftests/breakages/ takes one necessary step out of the series and
+# names the tests that must notice.  One after the other (all of them by default) is
+# applied to build/linux, built as flavour "debug", tested, and taken out again.
+# Prints what noticed, and at the end a line "N caught, M missed".  A test notices by
+# any status of judge.sh but 0, 2 and 4.  Three minutes each.
+#
+# Environment: BUILD, LINUX, JOBS.  Exit status: 0 all caught, 1 one was missed, 2
+# set-up, 125 one does not apply or build.
+
+. "$(dirname "$0")/lib.sh"
+want_help "$@"
+dir=$TOP/selftests/breakages
+lock_build
+[ -z "$(git_linux status --porcelain | head -n 1)" ] || die 2 "$LINUX has uncommitted changes: commit them first"
+[ $# -gt 0 ] || mapfile -t all < <(cd "$dir" && ls -- *.patch)
+names=(${all[@]+"${all[@]}"} "$@")
+for n in "${names[@]}"; do
+	[ -f "$dir/${n%.patch}.patch" ] || die 2 "there is no $dir/${n%.patch}.patch"
+	git_linux apply --check "$dir/${n%.patch}.patch" || die 125 "$n does not apply any more: mend it"
+done
+now=
+mend() {
+	[ -z "$now" ] || git_linux apply -R "$now"
+	now=
+}
+trap mend EXIT
+trap 'exit 130' INT TERM
+
+caught=0 missed=0
+for n in "${names[@]}"; do
+	n=${n%.patch}
+	read -ra tests < <(sed -n 's/^Tests: //p' "$dir/$n.patch")
+	git_linux apply "$dir/$n.patch"
+	now=$dir/$n.patch
+	"$TOP/scripts/build.sh" debug >"$BUILD/break.log" 2>&1 || die 125 "$n does not build, see $BUILD/break.log"
+	status=0
+	"$TOP/scripts/test.sh" "${tests[@]}" >"$BUILD/break.log" 2>&1 || status=$?
+	mend
+	what=$(grep -vE '^(\[|qemu-system|$)' "$BUILD/break.log" | grep -vE '^[0-9]+ passed|^# ' | head -n 1 | cut -c1-90 || true)
+	case $status in
+	0 | 2 | 4 | 125 | 130)
+		missed=$((missed + 1))
+		say "MISSED $n ($status): $what"
+		;;
+	*)
+		caught=$((caught + 1))
+		say "caught $n ($status): $what"
+		;;
+	esac
+done
+say "$caught caught, $missed missed in $(elapsed)"
+[ $missed -eq 0 ]
