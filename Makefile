@@ -32,6 +32,7 @@ help:
 #:   make boot      a shell in the VM, FLAVOUR=vm or debug                  0.2
 #:   make run       the main job: fork times with and without sharing, redis
 #:   make test      everything, debug flavour: harness, selftests
+#:   make check-each does each patch build, with the feature and without?  15
 #:   make breakages break the kernel on purpose, see the tests fail       80
 #:   make check     branch and patches/ agree, checkpatch, shellcheck, spelling
 #:   make export    patches/ from the branch                                0.1
@@ -43,6 +44,10 @@ help:
 #: JOBS=, MEM= (MiB), CPUS=.
 
 NAMES ?=
+.PHONY: check-each
+check-each: apply
+	@$(S)/check-each.sh
+
 .PHONY: breakages
 breakages: apply
 	@$(S)/break.sh $(NAMES)
