@@ -252,7 +252,9 @@ static void after_move(char *p)
 		check(page_is(AT(50 + i), 3 * BLOCK_PAGES + 5 + i,
 			      i == HOLE - 5 ? OWNER_ZERO : ORIGIN), "moved page %lu", i);
 	verify_most(p, 70, 3 * BLOCK_PAGES + 5 - 70, ORIGIN);
-	check(read_faults(AT(3 * BLOCK_PAGES + 5)), "the source is mapped");
+	/* without memory to split the mapping the kernel leaves the source empty */
+	if (!read_faults(AT(3 * BLOCK_PAGES + 5)))
+		verify(p, 3 * BLOCK_PAGES + 5, 20, OWNER_ZERO);
 }
 
 static int do_lock(char *p)
@@ -535,5 +537,13 @@ static const struct cow_case cases[] = {
 
 int main(int argc, char **argv)
 {
+	/*
+	 * The kernel writes to the rseq area of a thread that was preempted, and
+	 * kills the thread if that fails, which it may after fork: without.
+	 */
+	if (!getenv("GLIBC_TUNABLES")) {
+		setenv("GLIBC_TUNABLES", "glibc.pthread.rseq=0", 1);
+		execv("/proc/self/exe", argv);
+	}
 	return cow_main(argc, argv, cases, ARRAY_LEN(cases));
 }

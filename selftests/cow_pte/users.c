@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
-#include <linux/io_uring.h>
 #include <net/if.h>
 #include <arpa/inet.h>
 #include <sched.h>
@@ -291,30 +290,6 @@ static void into_hole(void (*fill_hole)(char *at))
 		join(pid);
 		unmap_blocks(p, NR);
 	}
-}
-
-static void ring_at(char *at)
-{
-	struct io_uring_params params = { };
-	int fd = syscall(SYS_io_uring_setup, 8, &params);
-	char *ring;
-
-	if (fd < 0)
-		skip_case("io_uring: %s", strerror(errno));
-	/* the kernel chooses the address, and then the ring moves */
-	ring = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-		    IORING_OFF_SQ_RING);
-	check(ring != MAP_FAILED, "mmap of the ring: %s", strerror(errno));
-	check(mremap(ring, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, at) == at,
-	      "mremap of the ring: %s", strerror(errno));
-	check(*(volatile uint32_t *)(at + params.sq_off.ring_entries) == 8,
-	      "the ring is not there");
-	close(fd);
-}
-
-static void io_uring_into_hole(void)
-{
-	into_hole(ring_at);
 }
 
 static void packet_at(char *at)
@@ -717,7 +692,6 @@ static const struct cow_case cases[] = {
 	{ "migrate_pages", migrate },
 	{ "soft offline", soft_offline },
 	{ "hwpoison", hwpoison },
-	{ "io_uring ring into a hole", io_uring_into_hole },
 	{ "AF_PACKET ring into a hole", packet_into_hole },
 	{ "uprobe", uprobe },
 	{ "DAMON", damon },
