@@ -313,15 +313,15 @@ static void try_all(const struct op *op)
 {
 	unsigned int nth, failed = 0, reported = 0;
 	static char old[PAGES], now[PAGES];
+	char *p = map_blocks(NR);
+	struct events before;
 
 	needs_injection();
+	fill_most(p, ORIGIN);
 	for (nth = 1; ; nth++) {
-		char *p = map_blocks(NR);
-		struct events before;
 		pid_t pid;
 
 		check(nth < MAX_NTH, "no end of failures");
-		fill_most(p, ORIGIN);
 		slots[0] = slots[1] = 0;
 		pid = fork_sharing(NR);
 		if (!pid) {
@@ -357,17 +357,17 @@ static void try_all(const struct op *op)
 			done();
 		}
 		join(pid);
-		/* the last sharer takes each table back */
-		events_get(&before);
-		verify_most(p, 0, PAGES, ORIGIN);
-		fill_most(p, ACTOR);
-		expect_events(&before, EV_REUSE, >=, (long)NR);
-		unmap_blocks(p, NR);
 		failed += slots[0];
 		reported += slots[1];
 		if (!slots[0])
 			break;
 	}
+	/* the last sharer takes each table back */
+	events_get(&before);
+	verify_most(p, 0, PAGES, ORIGIN);
+	fill_most(p, ACTOR);
+	expect_events(&before, EV_REUSE, >=, (long)NR);
+	unmap_blocks(p, NR);
 	note("%u allocations failed, %u times the operation did", failed, reported);
 	check(failed >= NR - 2, "only %u allocations could fail", failed);
 	check(op->silent || reported, "no failure was reported");
