@@ -32,6 +32,7 @@ if [ "$REDIS_MIB" -gt 0 ]; then
 	done
 fi
 
+note "about 10 minutes, of which redis-server takes 7"
 mkdir -p "$BUILD/logs"
 logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-run-XXXX")
 {
