@@ -662,6 +662,76 @@ static void uffd_grown(void)
 	unmap_blocks(p, 2);
 }
 
+/* Since Linux 6.7 in linux/fs.h */
+struct scan_arg {
+	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
+	uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+#define PAGEMAP_SCAN_IOCTL	_IOWR('f', 16, struct scan_arg)
+#define SCAN_WP_MATCHING	1
+#define SCAN_CHECK_WPASYNC	2
+#define SCAN_IS_WRITTEN		2
+#define UFFD_ASYNC_WP		(1 << 15)
+#define UFFD_WP_UNPOPULATED	(1 << 13)
+
+/* The same with PAGEMAP_SCAN, which leaves markers in empty entries. */
+static void scan_grown(void)
+{
+	char *p = map_blocks(2);
+	struct uffdio_api api = {
+		.api = UFFD_API, .features = UFFD_ASYNC_WP | UFFD_WP_UNPOPULATED,
+	};
+	struct uffdio_register reg = {
+		.range = { (uintptr_t)p, BLOCK }, .mode = UFFDIO_REGISTER_MODE_WP,
+	};
+	struct scan_arg scan = {
+		.size = sizeof(scan), .flags = SCAN_WP_MATCHING | SCAN_CHECK_WPASYNC,
+		.start = (uintptr_t)AT(BLOCK_PAGES),
+		.end = (uintptr_t)AT(BLOCK_PAGES + 64),
+		.category_mask = SCAN_IS_WRITTEN, .return_mask = SCAN_IS_WRITTEN,
+	};
+	struct events before;
+	int fd, map;
+	pid_t pid;
+
+	fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	map = open("/proc/self/pagemap", O_RDONLY);
+	check(map >= 0, "pagemap");
+	if (fd < 0 || ioctl(fd, UFFDIO_API, &api))
+		skip_case("userfaultfd: %s", strerror(errno));
+	fill(p, 0, 2 * BLOCK_PAGES, ORIGIN);
+	check(!munmap(AT(BLOCK_PAGES), BLOCK / 2), "munmap");
+	steps_reset();
+	pid = fork_sharing(2);
+	if (!pid) {
+		await(DID, 1);
+		check(mmap(AT(BLOCK_PAGES), BLOCK / 2, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) !=
+		      MAP_FAILED, "mmap");
+		check(!(pagemap(0, AT(BLOCK_PAGES)) >> 57 & 1),
+		      "the child has the parent's marker");
+		verify(p, BLOCK_PAGES, BLOCK_PAGES / 2, OWNER_ZERO);
+		verify(p, 0, BLOCK_PAGES, ORIGIN);
+		done();
+	}
+	check(!ioctl(fd, UFFDIO_REGISTER, &reg), "UFFDIO_REGISTER");
+	check(mremap(p, BLOCK, BLOCK + 64 * PAGE, 0) == p, "mremap: %s",
+	      strerror(errno));
+	events_get(&before);
+	if (ioctl(map, PAGEMAP_SCAN_IOCTL, &scan) < 0)
+		skip_case("PAGEMAP_SCAN: %s", strerror(errno));
+	expect_events(&before, EV_BREAK, >=, 1);
+	check(pagemap(0, AT(BLOCK_PAGES)) >> 57 & 1, "not write-protected");
+	arrive(DID);
+	join(pid);
+	fill(p, BLOCK_PAGES, 64, ACTOR);
+	verify(p, BLOCK_PAGES, 64, ACTOR);
+	verify(p, 0, BLOCK_PAGES, ORIGIN);
+	close(map);
+	close(fd);
+	unmap_blocks(p, 2);
+}
+
 /*
  * Page tables of hugetlb, which the kernel shares in a way of its own, beside ours:
  * two processes map the same huge page through one table of the level above.
@@ -1148,6 +1218,7 @@ static const struct cow_case cases[] = {
 	{ "DONTFORK and WIPEONFORK set after sharing", hidden },
 	{ "userfaultfd", uffd },
 	{ "userfaultfd on a mapping that grew", uffd_grown },
+	{ "PAGEMAP_SCAN of a mapping that grew", scan_grown },
 	{ "hugetlb beside a shared table", huge_neighbour },
 	{ "brk", heap },
 	{ "edges beside a shared mapping", beside_shared_mapping },
