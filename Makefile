@@ -34,6 +34,7 @@ help:
 #:   make test      harness and selftests, flavour debug       50 cold, 30 warm
 #:   make check-each does each patch build, with the feature and without?  15
 #:   make breakages break the kernel on purpose, see the tests fail       80
+#:   make model     check the model of the protocol with spin                1
 #:   make check     branch and patches/ agree, checkpatch, shellcheck, spelling
 #:   make export    patches/ from the branch                                0.1
 #:   make bench     the fork figures only, SIZES="64 256"
@@ -44,6 +45,10 @@ help:
 #: JOBS=, MEM= (MiB), CPUS=.
 
 NAMES ?=
+.PHONY: model
+model: deps
+	@$(S)/model.sh
+
 .PHONY: check-each
 check-each: apply
 	@$(S)/check-each.sh

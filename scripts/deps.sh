@@ -11,7 +11,7 @@ want_help "$@"
 
 packages=(gcc libc6-dev make flex bison bc libelf-dev libssl-dev ccache git
 	qemu-system-x86 busybox-static cpio gzip xz-utils perl python3
-	redis-server redis-tools shellcheck codespell patch python3-ply python3-git)
+	redis-server redis-tools shellcheck codespell patch python3-ply python3-git spin)
 
 missing=()
 for p in "${packages[@]}"; do

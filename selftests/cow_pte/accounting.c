@@ -613,7 +613,7 @@ static void peak(void)
 {
 	static const char *const names[] = { "VmHWM", "VmRSS" };
 	const unsigned long nr = 8;
-	char *p = map_blocks(nr);
+	char *p = map_blocks(nr), *q = map_blocks(2);
 	long before[2], after[2];
 	pid_t pid;
 
@@ -624,6 +624,8 @@ static void peak(void)
 		await(0, 1);
 		done();
 	}
+	/* a peak that nobody has noted yet */
+	fill(q, 0, 2 * BLOCK_PAGES, 1);
 	status_fields(0, names, before, 2);
 	check(!madvise(p, nr * BLOCK, MADV_DONTNEED), "MADV_DONTNEED");
 	status_fields(0, names, after, 2);
@@ -632,6 +634,7 @@ static void peak(void)
 	check(after[0] >= before[0] - 256, "VmHWM %ld kB, was %ld", after[0], before[0]);
 	arrive(0);
 	join(pid);
+	unmap_blocks(q, 2);
 	unmap_blocks(p, nr);
 }
 
