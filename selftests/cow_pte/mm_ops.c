@@ -497,6 +497,45 @@ static void advice_view(char *p)
 }
 CASE(advice, 0)
 
+/*
+ * When the child is gone the parent's tables are its own: MADV_PAGEOUT, which leaves
+ * shared ones alone, pages out.
+ */
+static void dormant_advice(void)
+{
+	char *p = map_blocks(NR);
+	struct events before;
+	unsigned long i, out = 0;
+	pid_t pid;
+
+	if (!have_swap())
+		skip_case("no swap");
+	fill(p, 0, PAGES, ORIGIN);
+	steps_reset();
+	pid = fork_sharing(NR);
+	if (!pid) {
+		await(DID, 1);
+		verify(p, 0, PAGES, ORIGIN);
+		done();
+	}
+	events_get(&before);
+	madvise(p, NR * BLOCK, MADV_PAGEOUT);
+	for (i = 0; i < PAGES; i++)
+		out += !!(pagemap(0, AT(i)) & PM_SWAP);
+	expect_events(&before, EV_BREAK, ==, 0);
+	check(plain || out == 0, "%lu pages of a shared table went to swap", out);
+	arrive(DID);
+	join(pid);
+	events_get(&before);
+	check(!madvise(p, NR * BLOCK, MADV_PAGEOUT), "MADV_PAGEOUT");
+	for (i = 0; i < PAGES; i++)
+		out += !!(pagemap(0, AT(i)) & PM_SWAP);
+	expect_events(&before, EV_REUSE, >=, (long)NR);
+	check(out >= PAGES / 2, "only %lu pages went to swap", out);
+	verify(p, 0, PAGES, ORIGIN);
+	unmap_blocks(p, NR);
+}
+
 /* Huge pages collapsed from a shared block are the actor's alone, or none. */
 static void collapse_act(char *p)
 {
@@ -1214,6 +1253,7 @@ static const struct cow_case cases[] = {
 	{ "mlock and munlock", lock },
 	{ "mlockall", lock_all },
 	{ "cold, pageout, willneed, populate", advice },
+	{ "advice on a table that nobody else shares", dormant_advice },
 	{ "collapse into huge pages", collapse },
 	{ "KSM advice", merge },
 	{ "DONTFORK and WIPEONFORK set after sharing", hidden },
