@@ -34,6 +34,8 @@ help:
 #:   make test      harness and selftests, flavour debug       40 cold, 15 warm
 #:   make check-each does each patch build, with the feature and without?  15
 #:   make breakages break the kernel on purpose, see the tests fail       80
+#:   make fuzz      the differential fuzzer, ARGS="--seconds 600"            4
+#:   make userland  Debian programs with sharing for all of them            10
 #:   make model     check the model of the protocol with spin                1
 #:   make check     branch and patches/ agree, checkpatch, shellcheck, spelling
 #:   make export    patches/ from the branch                                0.1
@@ -45,6 +47,16 @@ help:
 #: JOBS=, MEM= (MiB), CPUS=.
 
 NAMES ?=
+ARGS ?=
+.PHONY: fuzz userland
+fuzz: apply
+	@$(S)/build.sh debug
+	@$(S)/fuzz.sh $(ARGS)
+
+userland: apply
+	@$(S)/build.sh debug
+	@$(S)/userland.sh
+
 .PHONY: model
 model: deps
 	@$(S)/model.sh

@@ -9,6 +9,7 @@
 #   -k IMAGE    kernel image (default: build/linux/out-debug/arch/x86/boot/bzImage)
 #   -l DIR      directory for the logs (default: a new one in build/logs)
 #   -f FILE     put FILE into the guest too; SRC:DEST to choose where (repeatable)
+#   -v DIR:TAG  let the guest read DIR over 9p, as TAG
 #   -a ARGS     append to the kernel command line
 #   -t SECONDS  limit for each test (default 300)
 #   -T SECONDS  limit for everything after the boot (default 3000)
@@ -28,13 +29,14 @@
 . "$(dirname "$0")/lib.sh"
 case ${1:-} in -h | --help) want_help --help ;; esac
 image=$(image debug)
-logs='' append='' files=()
+logs='' append='' files=() shares=()
 test_limit=300 limit=3000 boot_limit=300
-while getopts k:l:f:a:t:T:b: opt; do
+while getopts k:l:f:v:a:t:T:b: opt; do
 	case $opt in
 	k) image=$OPTARG ;;
 	l) logs=$OPTARG ;;
 	f) files+=("$OPTARG") ;;
+	v) shares+=("$OPTARG") ;;
 	a) append=$OPTARG ;;
 	t) test_limit=$OPTARG ;;
 	T) limit=$OPTARG ;;
@@ -113,6 +115,10 @@ qemu() {
 	tcg) cmd+=(-accel "tcg,thread=multi" -cpu "max,la57=off" -smp "$cpus") ;;
 	*) die 2 "ACCEL=$acc is none of auto, kvm, tcg, icount" ;;
 	esac
+	local share
+	for share in ${shares[@]+"${shares[@]}"}; do
+		cmd+=(-virtfs "local,path=${share%:*},mount_tag=${share##*:},security_model=none,readonly=on,multidevs=remap")
+	done
 	cmd+=("$@")
 }
 # A busy host stops a virtual CPU for seconds: no timer check, patient watchdogs, no

@@ -637,7 +637,7 @@ static void two_mappings_of_a_block(void)
 	fill(p, 300, 100, ORIGIN);
 	check(!munmap(p + 250 * PAGE, PAGE), "munmap");
 	check(!pthread_create(&thread, NULL, write_second, &w), "pthread_create");
-	for (round = 0; round < rounds(100); round++) {
+	for (round = 0; round < rounds(36); round++) {
 		uint64_t seen[COUNTERS];
 
 		/* shared with this one, or dormant if it is gone */
@@ -1105,7 +1105,7 @@ static void swap_entries(void)
 
 	if (!have_swap())
 		skip_case("no swap");
-	for (round = 0; round < rounds(4); round++) {
+	for (round = 0; round < rounds(2); round++) {
 		char *p = map_blocks(nr);
 		unsigned int i;
 		pid_t pid;

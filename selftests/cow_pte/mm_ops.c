@@ -1166,7 +1166,7 @@ static void leave_and_truncate(void)
 	unsigned int round, i, k;
 	uint64_t state = seed;
 
-	for (round = 0; round < rounds(12); round++) {
+	for (round = 0; round < rounds(4); round++) {
 		int fd = round % 2 ? disk_file(PAGES, OTHER) :
 				     memory_file(PAGES, OTHER);
 		pid_t pid[2];

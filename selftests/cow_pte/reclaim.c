@@ -173,7 +173,7 @@ static void swap_out(void)
 	if (!have_swap())
 		skip_case("no swap");
 	enter_cgroup();
-	for (round = 0; round < rounds(3); round++) {
+	for (round = 0; round < rounds(2); round++) {
 		const long total = NR * FEW * PAGE / 1024;
 		char *p = map_blocks(NR);
 		struct sizes before[3], after[3];
@@ -245,7 +245,7 @@ static void exit_swapped(void)
 	if (!have_swap())
 		skip_case("no swap");
 	enter_cgroup();
-	for (round = 0; round < rounds(3); round++) {
+	for (round = 0; round < rounds(2); round++) {
 		char *p = map_blocks(NR);
 		pid_t child;
 

@@ -569,7 +569,7 @@ static void reaped(void)
 {
 	unsigned int round, hit = 0;
 
-	for (round = 0; round < rounds(20); round++) {
+	for (round = 0; round < rounds(8); round++) {
 		char *p = map_blocks(NR);
 		pid_t pid;
 		int fd;

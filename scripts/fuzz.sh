@@ -1,0 +1,44 @@
+#!/bin/bash
+# fuzz.sh - the differential fuzzer in a VM, for as long as wanted
+#
+# Usage: scripts/fuzz.sh [-k IMAGE] [OPTION OF FUZZ...]
+#
+#   -k IMAGE    kernel image (default: build/linux/out-debug/arch/x86/boot/bzImage)
+#
+# Options of fuzz (selftests/cow_pte/fuzz --help): --seconds N for each of its two
+# cases, --seed N of an earlier run, --shrink to make a run that fails smaller.
+# Without any: --seconds 60.
+#
+# Environment: LINUX, BUILD, MEM, CPUS, ACCEL as for vm.sh.
+# Exit status: that of judge.sh.
+
+. "$(dirname "$0")/lib.sh"
+case ${1:-} in --help) want_help --help ;; esac
+image=$(image debug)
+if [ "${1:-}" = -k ]; then
+	image=${2:-}
+	shift 2
+fi
+[ $# -gt 0 ] || set -- --seconds 60
+for o; do
+	case $o in
+	*[!-a-z0-9,_]*) die 2 "'$o' is no option of fuzz" ;;
+	esac
+done
+seconds=600
+for ((i = 1; i < $#; i++)); do
+	next=$((i + 1))
+	[ "${!i}" != --seconds ] || seconds=$((4 * ${!next} + 900))
+done
+case " $* " in *" --shrink "*) seconds=36000 ;; esac
+programs=$("$TOP/scripts/programs.sh" | tail -n 1)
+[ -n "$programs" ] || exit 125
+mkdir -p "$BUILD/logs"
+logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-fuzz-XXXX")
+# What /tests has is a script with the options.
+printf '#!/bin/sh\nexec /bin/fuzz %s\n' "$*" >"$logs/fuzz"
+chmod +x "$logs/fuzz"
+"$TOP/scripts/vm.sh" -l "$logs" -k "$image" -t $seconds -T $((seconds + 300)) -a numa=fake=2 \
+	-f "$programs/fuzz:/bin/fuzz" test "$logs/fuzz" || true
+grep -E '^(# |not ok|smallest|this does)' "$logs/verdict.log" || true
+"$TOP/scripts/judge.sh" "$logs"
