@@ -87,6 +87,8 @@ int join_status(pid_t pid);
 /* wait until a process, child or not, has let go of its memory */
 void wait_gone(pid_t pid);
 void set_mode(int mode);
+/* what this case may leave of page tables that are not the processes' */
+void allow_tables(long kb);
 
 /* Events of /proc/vmstat. */
 enum cow_event {

@@ -61,6 +61,8 @@ static void cgroup_cleanup(void)
 		return;
 	snprintf(group, sizeof(group), "%s/cow_pte_test", mount_point);
 	rmdir(group);
+	snprintf(group, sizeof(group), "%s/cow_pte_full", mount_point);
+	rmdir(group);
 	umount2(mount_point, MNT_DETACH);
 	rmdir(mount_point);
 }
@@ -456,6 +458,106 @@ static void pressure(void)
 	unmap_blocks(p, NR);
 }
 
+/*
+ * A sharer alone in a cgroup that may not use a page more than it does.  What it must
+ * allocate to have a table of its own is charged to that cgroup, and when nothing is
+ * left it is the one that dies, as if it had needed the table without sharing; the
+ * others go on.
+ */
+static long full_event(const char *name)
+{
+	char path[128], line[64];
+	long v = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/memory.events.local", group);
+	f = fopen(path, "r");
+	check(f, "%s: %s", path, strerror(errno));
+	while (fgets(line, sizeof(line), f))
+		if (!strncmp(line, name, strlen(name)) && line[strlen(name)] == ' ')
+			v = atol(line + strlen(name));
+	fclose(f);
+	return v;
+}
+
+static void use_up(char *p, unsigned int how)
+{
+	unsigned long b, n;
+
+	for (n = 0; n < FEW; n++) {
+		for (b = 0; b < NR; b++) {
+			char *q = p + b * BLOCK + n * PAGE;
+
+			switch (how) {
+			case 0:
+				*(volatile char *)q = 1;
+				break;
+			case 1:
+				/* fails when it is not killed; changes nothing then */
+				if (mprotect(q, PAGE, PROT_READ))
+					check(errno == ENOMEM && !write_faults(q),
+					      "mprotect: %s", strerror(errno));
+				break;
+			case 2:
+				if (munmap(q, PAGE))
+					check(errno == ENOMEM && !read_faults(q),
+					      "munmap: %s", strerror(errno));
+				break;
+			}
+		}
+	}
+}
+
+static void full_group(void)
+{
+	long killed = vmstat("oom_kill"), local = 0, deaths = 0;
+	char path[160], value[32];
+	unsigned int round;
+
+	enter_cgroup();
+	/* the kernel's own, at the first OOM kill, without sharing as well */
+	allow_tables(8);
+	snprintf(group, sizeof(group), "%s/cow_pte_full", mount_point);
+	if (mkdir(group, 0755) && errno != EEXIST)
+		skip_case("cannot make %s: %s", group, strerror(errno));
+	for (round = 0; round < 3; round++) {
+		char *p = map_blocks(NR);
+		int status;
+		pid_t pid;
+
+		steps_reset();
+		fill_blocks(p, ORIGIN);
+		cg_write("memory.max", "max");
+		if (cg_write("memory.swap.max", "0"))
+			note("no memory.swap.max: %s", strerror(errno));
+		pid = fork_sharing(NR);
+		if (!pid) {
+			check(!cg_write("cgroup.procs", "0"), "cgroup.procs");
+			snprintf(path, sizeof(path), "%s/memory.current", group);
+			snprintf(value, sizeof(value), "%ld", read_long(path));
+			check(!cg_write("memory.max", value), "memory.max");
+			use_up(p, round);
+			done();
+		}
+		status = join_status(pid);
+		check((WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) ||
+		      (WIFEXITED(status) && !WEXITSTATUS(status) && round),
+		      "round %u: status %#x", round, status);
+		deaths += WIFSIGNALED(status);
+		verify_blocks(p, ORIGIN);
+		fill_blocks(p, CHILD);
+		verify_blocks(p, CHILD);
+		unmap_blocks(p, NR);
+	}
+	local = full_event("oom_kill");
+	note("%ld of 3 killed", deaths);
+	check(deaths >= 1 && local == deaths, "%ld died, the cgroup killed %ld",
+	      deaths, local);
+	check(vmstat("oom_kill") - killed == local,
+	      "%ld were killed, by the cgroup %ld", vmstat("oom_kill") - killed,
+	      local);
+}
+
 /* Compaction moves pages of shared tables while processes fork and write. */
 static void compaction_against_fork(void)
 {
@@ -599,6 +701,7 @@ static const struct cow_case cases[] = {
 	{ "pages of a private file", file_pages },
 	{ "reclaim against fork", reclaim_against_fork },
 	{ "a cgroup too small", pressure },
+	{ "a cgroup that is full", full_group },
 	{ "compaction against fork", compaction_against_fork },
 	{ "move_pages of shared pages", migrate_shared },
 	{ "migration against fork", migrate_against_fork },
