@@ -19,7 +19,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -747,6 +749,63 @@ static void apply_sysctls(bool first)
 	}
 }
 
+/* ---- a memory cgroup of our own ---- */
+
+char cgroup[64];
+
+static char cgroup_mount[] = "/tmp/cow_pte_cgroup";
+static const char *const cgroup_names[] = { "cow_pte_test", "cow_pte_full" };
+static pid_t cgroup_owner;
+
+static void cgroup_cleanup(void)
+{
+	size_t i;
+
+	if (getpid() != cgroup_owner)
+		return;
+	for (i = 0; i < ARRAY_LEN(cgroup_names); i++) {
+		snprintf(cgroup, sizeof(cgroup), "%s/%s", cgroup_mount, cgroup_names[i]);
+		rmdir(cgroup);
+	}
+	umount2(cgroup_mount, MNT_DETACH);
+	rmdir(cgroup_mount);
+}
+
+int cgroup_write(const char *file, const char *value)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/%s", cgroup, file);
+	return write_file(path, "%s", value);
+}
+
+void cgroup_make(const char *name)
+{
+	snprintf(cgroup, sizeof(cgroup), "%s/%s", cgroup_mount, name);
+	if (mkdir(cgroup, 0755) && errno != EEXIST)
+		skip_case("cannot make %s: %s", cgroup, strerror(errno));
+	cgroup_write("memory.max", "max");
+}
+
+void cgroup_enter(void)
+{
+	char path[128];
+
+	mkdir(cgroup_mount, 0755);
+	snprintf(path, sizeof(path), "%s/cgroup.controllers", cgroup_mount);
+	if (access(path, R_OK) &&
+	    mount("none", cgroup_mount, "cgroup2", 0, NULL))
+		skip_case("cannot mount cgroup2: %s", strerror(errno));
+	snprintf(path, sizeof(path), "%s/cgroup.subtree_control", cgroup_mount);
+	if (write_file(path, "+memory"))
+		skip_case("no memory controller for cgroup2");
+	cgroup_make(cgroup_names[0]);
+	check(!cgroup_write("cgroup.procs", "0"), "cgroup.procs");
+	snprintf(path, sizeof(path), "%s/memory.reclaim", cgroup);
+	if (access(path, W_OK))
+		skip_case("no memory.reclaim");
+}
+
 static volatile sig_atomic_t case_pid;
 
 static void on_quit(int sig)
@@ -1007,6 +1066,8 @@ int cow_main(int argc, char **argv, const struct cow_case *cases, size_t nr)
 	     plain ? ", plain forks" : "");
 
 	runner = getpid();
+	cgroup_owner = runner;
+	atexit(cgroup_cleanup);
 	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	sigaction(SIGALRM, &sa, NULL);
 	signal(SIGINT, on_quit);

@@ -170,6 +170,14 @@ int write_file(const char *path, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 long read_long(const char *path);
 bool have_swap(void);
+/*
+ * A memory cgroup whose path is in @cgroup; the runner removes it.  cgroup_enter():
+ * everything this process and its children allocate can be reclaimed from now.
+ */
+extern char cgroup[64];
+void cgroup_make(const char *name);
+void cgroup_enter(void);
+int cgroup_write(const char *file, const char *value);
 /* a number generator; each process of a case owns its state */
 uint64_t rnd(uint64_t *state);
 bool feature_present(void);

@@ -49,55 +49,6 @@ static void verify_blocks(char *p, unsigned int owner)
 		verify(p, b * BLOCK_PAGES, FEW, owner);
 }
 
-/* A memory cgroup of our own */
-
-static char mount_point[] = "/tmp/cow_pte_cgroup";
-static char group[64];
-static pid_t main_pid;
-
-static void cgroup_cleanup(void)
-{
-	if (getpid() != main_pid)
-		return;
-	snprintf(group, sizeof(group), "%s/cow_pte_test", mount_point);
-	rmdir(group);
-	snprintf(group, sizeof(group), "%s/cow_pte_full", mount_point);
-	rmdir(group);
-	umount2(mount_point, MNT_DETACH);
-	rmdir(mount_point);
-}
-
-static int cg_write(const char *file, const char *value)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), "%s/%s", group, file);
-	return write_file(path, "%s", value);
-}
-
-/* Everything this process and its children allocate can be reclaimed from now. */
-static void enter_cgroup(void)
-{
-	char path[128];
-
-	mkdir(mount_point, 0755);
-	snprintf(path, sizeof(path), "%s/cgroup.controllers", mount_point);
-	if (access(path, R_OK) &&
-	    mount("none", mount_point, "cgroup2", 0, NULL))
-		skip_case("cannot mount cgroup2: %s", strerror(errno));
-	snprintf(path, sizeof(path), "%s/cgroup.subtree_control", mount_point);
-	if (write_file(path, "+memory"))
-		skip_case("no memory controller for cgroup2");
-	snprintf(group, sizeof(group), "%s/cow_pte_test", mount_point);
-	if (mkdir(group, 0755) && errno != EEXIST)
-		skip_case("cannot make %s: %s", group, strerror(errno));
-	cg_write("memory.max", "max");
-	check(!cg_write("cgroup.procs", "0"), "cgroup.procs");
-	snprintf(path, sizeof(path), "%s/memory.reclaim", group);
-	if (access(path, W_OK))
-		skip_case("no memory.reclaim");
-}
-
 /* Reclaim until @kb of the memory at @p are gone from this process. */
 static void reclaim(char *p, const char *field, long kb)
 {
@@ -106,7 +57,7 @@ static void reclaim(char *p, const char *field, long kb)
 
 	for (tries = 0; tries < 60; tries++) {
 		/* EAGAIN means that it got less than asked for. */
-		cg_write("memory.reclaim", "4M");
+		cgroup_write("memory.reclaim", "4M");
 		if (labs(smaps_kb(0, p, field) - start) >= kb)
 			return;
 	}
@@ -174,7 +125,7 @@ static void swap_out(void)
 
 	if (!have_swap())
 		skip_case("no swap");
-	enter_cgroup();
+	cgroup_enter();
 	for (round = 0; round < rounds(2); round++) {
 		const long total = NR * FEW * PAGE / 1024;
 		char *p = map_blocks(NR);
@@ -246,7 +197,7 @@ static void exit_swapped(void)
 
 	if (!have_swap())
 		skip_case("no swap");
-	enter_cgroup();
+	cgroup_enter();
 	for (round = 0; round < rounds(2); round++) {
 		char *p = map_blocks(NR);
 		pid_t child;
@@ -296,7 +247,7 @@ static void swap_off(void)
 
 	if (!have_swap() || !swap_device(device, sizeof(device)))
 		skip_case("no swap on zram");
-	enter_cgroup();
+	cgroup_enter();
 	for (round = 0; round < rounds(2); round++) {
 		char *p = map_blocks(NR);
 		pid_t child;
@@ -332,7 +283,7 @@ static void file_pages(void)
 	unsigned int round, i;
 	int fd;
 
-	enter_cgroup();
+	cgroup_enter();
 	for (round = 0; round < rounds(1); round++) {
 		struct sizes s[2];
 		pid_t child;
@@ -408,13 +359,13 @@ static void reclaim_against_fork(void)
 
 	if (!have_swap())
 		skip_case("no swap");
-	enter_cgroup();
+	cgroup_enter();
 	p = map_blocks(NR);
 	fill_blocks(p, ORIGIN);
 	pid = xfork();
 	if (!pid) {
 		while (!slots[10])
-			cg_write("memory.reclaim", "2M");
+			cgroup_write("memory.reclaim", "2M");
 		done();
 	}
 	fork_loop(p, rounds(10));
@@ -432,11 +383,11 @@ static void pressure(void)
 
 	if (!have_swap())
 		skip_case("no swap");
-	enter_cgroup();
+	cgroup_enter();
 	p = map_blocks(NR);
 	fill_blocks(p, ORIGIN);
 	/* each has 3 MiB */
-	if (cg_write("memory.high", "8M"))
+	if (cgroup_write("memory.high", "8M"))
 		skip_case("no memory.high");
 	for (i = 0; i < 4; i++) {
 		pid[i] = fork_sharing(NR);
@@ -453,7 +404,7 @@ static void pressure(void)
 	verify_blocks(p, ORIGIN);
 	for (i = 0; i < 4; i++)
 		join(pid[i]);
-	cg_write("memory.high", "max");
+	cgroup_write("memory.high", "max");
 	verify_blocks(p, ORIGIN);
 	unmap_blocks(p, NR);
 }
@@ -470,7 +421,7 @@ static long full_event(const char *name)
 	long v = -1;
 	FILE *f;
 
-	snprintf(path, sizeof(path), "%s/memory.events.local", group);
+	snprintf(path, sizeof(path), "%s/memory.events.local", cgroup);
 	f = fopen(path, "r");
 	check(f, "%s: %s", path, strerror(errno));
 	while (fgets(line, sizeof(line), f))
@@ -514,12 +465,10 @@ static void full_group(void)
 	char path[160], value[32];
 	unsigned int round;
 
-	enter_cgroup();
+	cgroup_enter();
 	/* the kernel's own, at the first OOM kill, without sharing as well */
 	allow_tables(8);
-	snprintf(group, sizeof(group), "%s/cow_pte_full", mount_point);
-	if (mkdir(group, 0755) && errno != EEXIST)
-		skip_case("cannot make %s: %s", group, strerror(errno));
+	cgroup_make("cow_pte_full");
 	for (round = 0; round < 3; round++) {
 		char *p = map_blocks(NR);
 		int status;
@@ -527,15 +476,15 @@ static void full_group(void)
 
 		steps_reset();
 		fill_blocks(p, ORIGIN);
-		cg_write("memory.max", "max");
-		if (cg_write("memory.swap.max", "0"))
+		cgroup_write("memory.max", "max");
+		if (cgroup_write("memory.swap.max", "0"))
 			note("no memory.swap.max: %s", strerror(errno));
 		pid = fork_sharing(NR);
 		if (!pid) {
-			check(!cg_write("cgroup.procs", "0"), "cgroup.procs");
-			snprintf(path, sizeof(path), "%s/memory.current", group);
+			check(!cgroup_write("cgroup.procs", "0"), "cgroup.procs");
+			snprintf(path, sizeof(path), "%s/memory.current", cgroup);
 			snprintf(value, sizeof(value), "%ld", read_long(path));
-			check(!cg_write("memory.max", value), "memory.max");
+			check(!cgroup_write("memory.max", value), "memory.max");
 			use_up(p, round);
 			done();
 		}
@@ -709,7 +658,5 @@ static const struct cow_case cases[] = {
 
 int main(int argc, char **argv)
 {
-	main_pid = getpid();
-	atexit(cgroup_cleanup);
 	return cow_main(argc, argv, cases, ARRAY_LEN(cases));
 }

@@ -1,0 +1,482 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Every operation against every other one: two sharers of the same blocks start
+ * theirs at the same moment, a third one looks on.  Afterwards each of them must hold
+ * what its own operation left, byte for byte.
+ *
+ * Where the kernel has /sys/kernel/debug/cow_pte/delay_us, the windows between the
+ * steps of share, break, reuse and detach are stretched.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/swap.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cow_pte_util.h"
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE	25
+#endif
+
+#define NR		2UL
+#define FEW		24UL
+#define AT(n)		(p + (n) * PAGE)
+#define DELAY		"/sys/kernel/debug/cow_pte/delay_us"
+#define NODES		"/sys/devices/system/node/node1"
+
+enum { ORIGIN = 1, MINE = 5, LATER = 7 };
+enum { START, ACTED, LOOKED, LEAVE };
+
+/* What an operation leaves of the pages of each block; the others are ORIGIN. */
+struct action {
+	const char *name;
+	void (*fn)(char *p, unsigned int who);
+	/* pages [first, end) of each block belong to @owner + who, or are zero or gone */
+	unsigned int first, end;
+	enum { KEEPS, WRITES, ZEROES, UNMAPS, EXITS } leaves;
+};
+
+static char swap_device[64];
+
+static void each_block(char *p, unsigned int who, void (*fn)(char *block, unsigned int who))
+{
+	unsigned long b;
+
+	for (b = 0; b < NR; b++)
+		fn(p + (who % 2 ? NR - 1 - b : b) * BLOCK, who);
+}
+
+static void act_write(char *p, unsigned int who)
+{
+	unsigned long b;
+
+	for (b = 0; b < NR; b++)
+		fill(p, b * BLOCK_PAGES + 3, 4, MINE + who);
+}
+
+static void act_exit(char *p, unsigned int who)
+{
+	(void)p;
+	(void)who;
+	_exit(0);
+}
+
+/* Forks; the grandchild writes, so that its table is new again. */
+static void act_fork(char *p, unsigned int who)
+{
+	unsigned long b;
+	pid_t pid = xfork();
+
+	if (!pid) {
+		for (b = 0; b < NR; b++) {
+			verify(p, b * BLOCK_PAGES, FEW, ORIGIN);
+			fill(p, b * BLOCK_PAGES + who, 2, LATER);
+			verify(p, b * BLOCK_PAGES + 8, FEW - 8, ORIGIN);
+		}
+		done();
+	}
+	join(pid);
+}
+
+static void act_dontneed(char *p, unsigned int who)
+{
+	unsigned long b;
+
+	(void)who;
+	for (b = 0; b < NR; b++)
+		check(!madvise(AT(b * BLOCK_PAGES + 5), 3 * PAGE, MADV_DONTNEED),
+		      "MADV_DONTNEED: %s", strerror(errno));
+}
+
+/* Have the translations in the TLB. */
+static void touch(char *p)
+{
+	unsigned long b, i;
+
+	for (b = 0; b < NR; b++)
+		for (i = 0; i < FEW; i++)
+			*(volatile char *)AT(b * BLOCK_PAGES + i);
+}
+
+static void act_munmap(char *p, unsigned int who)
+{
+	unsigned long b;
+
+	(void)who;
+	for (b = 0; b < NR; b++)
+		check(!munmap(AT(b * BLOCK_PAGES + 6), 3 * PAGE), "munmap: %s",
+		      strerror(errno));
+}
+
+/* All of it: the tables are detached as a whole. */
+static void act_munmap_all(char *p, unsigned int who)
+{
+	(void)who;
+	touch(p);
+	check(!munmap(p, NR * BLOCK), "munmap: %s", strerror(errno));
+}
+
+static void act_mprotect(char *p, unsigned int who)
+{
+	unsigned long b;
+
+	(void)who;
+	for (b = 0; b < NR; b++) {
+		check(!mprotect(AT(b * BLOCK_PAGES + 2), 4 * PAGE, PROT_READ),
+		      "mprotect: %s", strerror(errno));
+		check(!mprotect(AT(b * BLOCK_PAGES + 2), 4 * PAGE,
+				PROT_READ | PROT_WRITE), "mprotect: %s",
+		      strerror(errno));
+	}
+}
+
+static void move_block(char *block, unsigned int who)
+{
+	char *to = mmap(NULL, 2 * BLOCK, PROT_NONE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *there;
+
+	(void)who;
+	check(to != MAP_FAILED, "mmap: %s", strerror(errno));
+	there = (char *)(((uintptr_t)to + BLOCK - 1) & ~(BLOCK - 1));
+	check(mremap(block, BLOCK, BLOCK, MREMAP_MAYMOVE | MREMAP_FIXED, there) == there,
+	      "mremap: %s", strerror(errno));
+	check(mremap(there, BLOCK, BLOCK, MREMAP_MAYMOVE | MREMAP_FIXED, block) == block,
+	      "mremap back: %s", strerror(errno));
+	munmap(to, 2 * BLOCK);
+}
+
+static void act_mremap(char *p, unsigned int who)
+{
+	each_block(p, who, move_block);
+}
+
+static void act_reclaim(char *p, unsigned int who)
+{
+	unsigned int i;
+
+	(void)p;
+	(void)who;
+	for (i = 0; i < 3; i++)
+		cgroup_write("memory.reclaim", "1M");
+}
+
+static void act_compact(char *p, unsigned int who)
+{
+	(void)p;
+	(void)who;
+	write_file("/proc/sys/vm/compact_memory", "1");
+}
+
+static void act_migrate(char *p, unsigned int who)
+{
+	void *pages[2 * NR];
+	int nodes[2 * NR], status[2 * NR];
+	unsigned int i, k;
+
+	for (k = 0; k < 2; k++) {
+		for (i = 0; i < 2 * NR; i++) {
+			pages[i] = AT((i / 2) * BLOCK_PAGES + i % 2 * 9);
+			nodes[i] = (who + k) % 2;
+		}
+		syscall(SYS_move_pages, 0, 2 * NR, pages, nodes, status, 4);
+	}
+}
+
+static void act_collapse(char *p, unsigned int who)
+{
+	(void)who;
+	madvise(p, NR * BLOCK, MADV_HUGEPAGE);
+	madvise(p + BLOCK, BLOCK, MADV_COLLAPSE);
+	madvise(p, NR * BLOCK, MADV_NOHUGEPAGE);
+}
+
+static void act_merge(char *p, unsigned int who)
+{
+	(void)who;
+	madvise(p, BLOCK, MADV_MERGEABLE);
+	write_file("/sys/kernel/mm/ksm/run", "1");
+	madvise(p, BLOCK, MADV_UNMERGEABLE);
+}
+
+static void act_swapoff(char *p, unsigned int who)
+{
+	(void)p;
+	(void)who;
+	if (swap_device[0] && !swapoff(swap_device))
+		swapon(swap_device, 0);
+}
+
+/* References of GUP, taken for reading and for writing. */
+static void act_gup(char *p, unsigned int who)
+{
+	static char buf[PAGE] __attribute__((aligned(PAGE)));
+	struct iovec local = { buf, PAGE }, remote;
+	unsigned long b;
+	int fds[2];
+
+	check(!pipe(fds), "pipe: %s", strerror(errno));
+	for (b = 0; b < NR; b++) {
+		remote = (struct iovec){ AT(b * BLOCK_PAGES + 12), PAGE };
+		check(vmsplice(fds[1], &remote, 1, 0) == (long)PAGE, "vmsplice: %s",
+		      strerror(errno));
+		check(read(fds[0], buf, PAGE) == (long)PAGE, "read: %s", strerror(errno));
+		check(page_is(buf, b * BLOCK_PAGES + 12, ORIGIN), "read through the pipe");
+		pattern_page(buf, b * BLOCK_PAGES + 3, MINE + who);
+		remote.iov_base = AT(b * BLOCK_PAGES + 3);
+		check(process_vm_writev(getpid(), &local, 1, &remote, 1, 0) == (long)PAGE,
+		      "process_vm_writev: %s", strerror(errno));
+	}
+	close(fds[0]);
+	close(fds[1]);
+}
+
+static const struct action actions[] = {
+	{ "write", act_write, 3, 7, WRITES },
+	{ "exit", act_exit, 0, 0, EXITS },
+	{ "fork", act_fork, 0, 0, KEEPS },
+	{ "dontneed", act_dontneed, 5, 8, ZEROES },
+	{ "munmap", act_munmap, 6, 9, UNMAPS },
+	{ "munmap-all", act_munmap_all, 0, FEW, UNMAPS },
+	{ "mprotect", act_mprotect, 0, 0, KEEPS },
+	{ "mremap", act_mremap, 0, 0, KEEPS },
+	{ "reclaim", act_reclaim, 0, 0, KEEPS },
+	{ "compaction", act_compact, 0, 0, KEEPS },
+	{ "migration", act_migrate, 0, 0, KEEPS },
+	{ "collapse", act_collapse, 0, 0, KEEPS },
+	{ "ksm", act_merge, 0, 0, KEEPS },
+	{ "swapoff", act_swapoff, 0, 0, KEEPS },
+	{ "gup", act_gup, 3, 4, WRITES },
+};
+
+static void verify_after(const struct action *a, char *p, unsigned int who)
+{
+	unsigned long b, first, i;
+
+	for (b = 0; b < NR; b++) {
+		first = b * BLOCK_PAGES;
+		verify(p, first, a->first, ORIGIN);
+		if (a->end < FEW)
+			verify(p, first + a->end, FEW - a->end, ORIGIN);
+		if (a->leaves == WRITES)
+			verify(p, first + a->first, a->end - a->first, MINE + who);
+		else if (a->leaves == ZEROES)
+			verify(p, first + a->first, a->end - a->first, OWNER_ZERO);
+		else if (a->leaves == UNMAPS)
+			for (i = a->first; i < a->end; i++)
+				check(read_faults(AT(first + i)), "page %lu is mapped",
+				      first + i);
+	}
+}
+
+static void spin(uint64_t n)
+{
+	while (n--)
+		__asm__ volatile("" ::: "memory");
+}
+
+static pid_t start_actor(const struct action *a, char *p, unsigned int who,
+			 uint64_t wait)
+{
+	pid_t pid = fork_sharing(NR);
+
+	if (pid)
+		return pid;
+	spin_barrier(START, 3);
+	spin(wait);
+	a->fn(p, who);
+	arrive(ACTED);
+	verify_after(a, p, who);
+	await(LOOKED, 1);
+	verify_after(a, p, who);
+	done();
+}
+
+static void one_round(const struct action *a, const struct action *b, uint64_t *state)
+{
+	uint64_t wait_a = rnd(state) % 20000, wait_b = rnd(state) % 20000;
+	unsigned int acted = (a->leaves != EXITS) + (b->leaves != EXITS);
+	pid_t first, second, looker;
+	unsigned long i, looks;
+	char *p;
+
+	steps_reset();
+	p = map_blocks(NR);
+	for (i = 0; i < NR; i++)
+		fill(p, i * BLOCK_PAGES, FEW, ORIGIN);
+	looker = fork_sharing(NR);
+	if (!looker) {
+		spin_barrier(START, 3);
+		for (looks = 0; looks < 3; looks++)
+			for (i = 0; i < NR; i++)
+				verify(p, i * BLOCK_PAGES, FEW, ORIGIN);
+		await(ACTED, acted);
+		for (i = 0; i < NR; i++) {
+			verify(p, i * BLOCK_PAGES, FEW, ORIGIN);
+			fill(p, i * BLOCK_PAGES, FEW, LATER);
+		}
+		arrive(LOOKED);
+		for (i = 0; i < NR; i++)
+			verify(p, i * BLOCK_PAGES, FEW, LATER);
+		done();
+	}
+	first = start_actor(a, p, 0, wait_a);
+	/* it waits for the third one, so three share when the race begins */
+	second = start_actor(b, p, 1, wait_b);
+	unmap_blocks(p, NR);
+	join(first);
+	join(second);
+	join(looker);
+}
+
+static bool find_swap(void)
+{
+	FILE *f = fopen("/proc/swaps", "r");
+	bool found;
+
+	if (!f)
+		return false;
+	found = fscanf(f, "%*[^\n] %63s", swap_device) == 1;
+	fclose(f);
+	return found;
+}
+
+static void against_all(const struct action *a)
+{
+	long delay = read_long(DELAY), ksm = read_long("/sys/kernel/mm/ksm/run");
+	const struct action *b;
+	unsigned int round, n = 0;
+	uint64_t state = seed;
+
+	find_swap();
+	if (!plain)
+		cgroup_enter();
+	if (delay >= 0)
+		write_file(DELAY, "%d", 300);
+	for (round = 0; round < rounds(1); round++)
+		for (b = actions; b < actions + ARRAY_LEN(actions); b++, n++)
+			one_round(a, b, &state);
+	if (delay >= 0)
+		write_file(DELAY, "%ld", delay);
+	if (ksm >= 0)
+		write_file("/sys/kernel/mm/ksm/run", "%ld", ksm);
+	note("%u rounds%s", n, delay >= 0 ? ", with delays" : "");
+}
+
+/*
+ * A thread reads, another one of the same process lets go of the tables; and the
+ * other sharer, now the last one, frees the pages and has others put into their place.
+ * The reader sees the old bytes, or a fault, and never a page that is somebody else's.
+ */
+static __thread sigjmp_buf gone;
+static volatile uint64_t strange;
+
+static void on_fault(int sig)
+{
+	(void)sig;
+	siglongjmp(gone, 1);
+}
+
+static void *reader(void *arg)
+{
+	uint64_t want[NR * FEW];
+	char *p = arg;
+	unsigned long i;
+
+	if (sigsetjmp(gone, 1))
+		return NULL;
+	for (i = 0; i < NR * FEW; i++)
+		want[i] = *(volatile uint64_t *)AT(i / FEW * BLOCK_PAGES + i % FEW);
+	arrive(LOOKED);
+	for (i = 0; !strange; i = (i + 1) % (NR * FEW)) {
+		uint64_t v = *(volatile uint64_t *)AT(i / FEW * BLOCK_PAGES + i % FEW);
+
+		if (v != want[i])
+			strange = v;
+	}
+	return NULL;
+}
+
+static void freed_under_reader(void)
+{
+	struct sigaction sa = { .sa_handler = on_fault };
+	long delay = read_long(DELAY);
+	uint64_t state = seed;
+	unsigned int round;
+	unsigned long i;
+
+	sigaction(SIGSEGV, &sa, NULL);
+	if (delay >= 0)
+		write_file(DELAY, "%d", 1000);
+	for (round = 0; round < rounds(40); round++) {
+		uint64_t wait_a = rnd(&state) % 4000, wait_b = rnd(&state) % 100000;
+		char *p = map_blocks(NR), *q = map_blocks(NR);
+		pid_t pid;
+
+		steps_reset();
+		for (i = 0; i < NR; i++)
+			fill(p, i * BLOCK_PAGES, FEW, ORIGIN);
+		pid = fork_sharing(NR);
+		if (!pid) {
+			pthread_t thread;
+
+			check(!pthread_create(&thread, NULL, reader, p), "pthread_create");
+			await(LOOKED, 1);
+			spin_barrier(START, 2);
+			spin(wait_a);
+			munmap(p, NR * BLOCK);
+			pthread_join(thread, NULL);
+			check(!strange, "a page that was freed was read: %#llx",
+			      (unsigned long long)strange);
+			done();
+		}
+		spin_barrier(START, 2);
+		spin(wait_b);
+		munmap(p, NR * BLOCK);
+		for (i = 0; i < NR; i++)
+			fill(q, i * BLOCK_PAGES, FEW, LATER);
+		join(pid);
+		unmap_blocks(q, NR);
+	}
+	if (delay >= 0)
+		write_file(DELAY, "%ld", delay);
+	signal(SIGSEGV, SIG_DFL);
+}
+
+#define CASE(i) static void case_##i(void) { against_all(&actions[i]); }
+CASE(0) CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7)
+CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14)
+
+static const struct cow_case cases[] = {
+	{ "write against all", case_0 },
+	{ "exit against all", case_1 },
+	{ "fork against all", case_2 },
+	{ "MADV_DONTNEED against all", case_3 },
+	{ "munmap of pages against all", case_4 },
+	{ "munmap of blocks against all", case_5 },
+	{ "mprotect against all", case_6 },
+	{ "mremap against all", case_7 },
+	{ "reclaim against all", case_8 },
+	{ "compaction against all", case_9 },
+	{ "migration against all", case_10 },
+	{ "collapse against all", case_11 },
+	{ "KSM against all", case_12 },
+	{ "swapoff against all", case_13 },
+	{ "GUP against all", case_14 },
+	{ "pages freed under a reader", freed_under_reader },
+};
+
+int main(int argc, char **argv)
+{
+	return cow_main(argc, argv, cases, ARRAY_LEN(cases));
+}
