@@ -417,7 +417,7 @@ static void freed_under_reader(void)
 
 	sigaction(SIGSEGV, &sa, NULL);
 	if (delay >= 0)
-		write_file(DELAY, "%d", 1000);
+		write_file(DELAY, "%d", 10000);
 	for (round = 0; round < rounds(40); round++) {
 		uint64_t wait_a = rnd(&state) % 4000, wait_b = rnd(&state) % 100000;
 		char *p = map_blocks(NR), *q = map_blocks(NR);
