@@ -1,7 +1,7 @@
 #!/bin/bash
 # deps.sh - install the Debian packages that the other scripts need
 #
-# Usage: scripts/deps.sh
+# Usage: scripts/deps.sh [PACKAGE...]
 #
 # Does nothing when all are there.  Must run as root otherwise.  The kernel
 # source itself is fetch.sh's business.
@@ -11,7 +11,7 @@ want_help "$@"
 
 packages=(gcc libc6-dev make flex bison bc libelf-dev libssl-dev ccache git
 	qemu-system-x86 busybox-static cpio gzip xz-utils perl python3
-	redis-server redis-tools shellcheck codespell patch python3-ply python3-git spin)
+	redis-server redis-tools shellcheck codespell patch python3-ply python3-git spin "$@")
 
 missing=()
 for p in "${packages[@]}"; do

@@ -1158,6 +1158,56 @@ static void truncate_shmem(void)
 }
 
 /*
+ * What is unmapped is gone at once: a shared table that is let go leaves no translation
+ * in the TLB.  The pages are read before, so that there is one, and at once after.
+ */
+static void gone_at_once(void)
+{
+	static const char *const ops[] = { "munmap", "mmap", "mremap", "MADV_DONTNEED" };
+	unsigned int round, i, op;
+	pid_t pid;
+
+	for (round = 0; round < 5 * ARRAY_LEN(ops); round++) {
+		char *p = map_blocks(NR), *q = map_blocks(NR);
+		volatile char *page = AT(BLOCK_PAGES + 5);
+
+		op = round % ARRAY_LEN(ops);
+		fill(p, 0, 2 * BLOCK_PAGES, ORIGIN);
+		steps_reset();
+		pid = fork_sharing(2);
+		if (!pid) {
+			bool ok = false;
+
+			for (i = 0; i < BLOCK_PAGES; i++)
+				*(volatile char *)AT(BLOCK_PAGES + i);
+			switch (op) {
+			case 0:
+				munmap(p, NR * BLOCK);
+				ok = read_faults((char *)page);
+				break;
+			case 1:
+				mmap(p, NR * BLOCK, PROT_READ, MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS, -1, 0);
+				ok = !*page;
+				break;
+			case 2:
+				mremap(p, NR * BLOCK, NR * BLOCK, MREMAP_MAYMOVE | MREMAP_FIXED, q);
+				ok = read_faults((char *)page);
+				break;
+			case 3:
+				madvise(p, NR * BLOCK, MADV_DONTNEED);
+				ok = !*page;
+			}
+			check(ok, "a page could be read after %s", ops[op]);
+			done();
+		}
+		join(pid);
+		verify(p, 0, 2 * BLOCK_PAGES, ORIGIN);
+		unmap_blocks(p, NR);
+		unmap_blocks(q, NR);
+	}
+}
+
+/*
  * The last two sharers leave at the same moment, and the file is truncated while
  * they do: as long as a page is mapped, truncation finds where.
  */
@@ -1247,6 +1297,7 @@ static const struct cow_case cases[] = {
 	{ "MADV_DONTNEED of a block", drop_block },
 	{ "MADV_DONTNEED of blocks with unaligned ends", drop_many },
 	{ "MADV_DONTNEED, written, dropped again", drop_and_write },
+	{ "gone at once", gone_at_once },
 	{ "MADV_FREE", madv_free },
 	{ "munmap of pages with neighbours", unmap_pages },
 	{ "munmap of blocks with unaligned ends", unmap_many },

@@ -32,7 +32,9 @@
 #define FEW		24UL
 #define AT(n)		(p + (n) * PAGE)
 #define DELAY		"/sys/kernel/debug/cow_pte/delay_us"
-#define NODES		"/sys/devices/system/node/node1"
+#define POINTS		"/sys/kernel/debug/cow_pte/delay_points"
+/* COW_PTE_WINDOW_LEAVE in mm/cow_pte.c: no entry points to the table, no TLB is flushed */
+#define WINDOW_LEAVE	"0x8"
 
 enum { ORIGIN = 1, MINE = 5, LATER = 7 };
 enum { START, ACTED, LOOKED, LEAVE };
@@ -417,7 +419,8 @@ static void freed_under_reader(void)
 
 	sigaction(SIGSEGV, &sa, NULL);
 	if (delay >= 0)
-		write_file(DELAY, "%d", 10000);
+		write_file(DELAY, "%d", 20000);
+	write_file(POINTS, WINDOW_LEAVE);
 	for (round = 0; round < rounds(40); round++) {
 		uint64_t wait_a = rnd(&state) % 4000, wait_b = rnd(&state) % 100000;
 		char *p = map_blocks(NR), *q = map_blocks(NR);
@@ -450,6 +453,7 @@ static void freed_under_reader(void)
 	}
 	if (delay >= 0)
 		write_file(DELAY, "%ld", delay);
+	write_file(POINTS, "0xffffffff");
 	signal(SIGSEGV, SIG_DFL);
 }
 
