@@ -36,6 +36,7 @@ help:
 #:   make breakages break the kernel on purpose, see the tests fail       80
 #:   make fuzz      the differential fuzzer, ARGS="--seconds 600"            4
 #:   make userland  Debian programs with sharing for all of them            10
+#:   make mmtests   the kernel's own mm selftests, unpatched and with sharing  45
 #:   make model     check the model of the protocol with spin                1
 #:   make check     branch and patches/ agree, checkpatch, shellcheck, spelling
 #:   make export    patches/ from the branch                                0.1
@@ -48,7 +49,10 @@ help:
 
 NAMES ?=
 ARGS ?=
-.PHONY: fuzz userland
+.PHONY: fuzz userland mmtests
+mmtests: apply
+	@$(S)/mmtests.sh
+
 fuzz: apply
 	@$(S)/build.sh debug
 	@$(S)/fuzz.sh $(ARGS)
