@@ -19,8 +19,9 @@ flavour=${1:-vm}
 lock_build
 out=$BUILD/mmtests
 mkdir -p "$out/bin"
-base=$("$TOP/scripts/build.sh" "$flavour" base | tee /dev/stderr | tail -n 1)
-patched=$("$TOP/scripts/build.sh" "$flavour" | tee /dev/stderr | tail -n 1)
+declare -A kernel
+kernel[base]=$("$TOP/scripts/build.sh" "$flavour" base | tee /dev/stderr | tail -n 1)
+kernel[patched]=$("$TOP/scripts/build.sh" "$flavour" | tee /dev/stderr | tail -n 1)
 note "building the programs, log in $out/build.log"
 {
 	make -s -C "$LINUX" O="$out/headers" headers
@@ -35,7 +36,7 @@ printf '%s\n' "$out/bin" >"$out/programs"
 for what in base patched; do
 	logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-mm-$what-XXXX")
 	note "about 15 minutes: $what"
-	"$TOP/scripts/vm.sh" -l "$logs" -k "${!what}" -t 3000 -T 5400 -v /:host -a numa=fake=2 \
+	"$TOP/scripts/vm.sh" -l "$logs" -k "${kernel[$what]}" -t 3000 -T 5400 -v /:host -a numa=fake=2 \
 		-f "$out/programs:/programs" -f "$TOP/selftests/userland/mm.list:/mm.list" \
 		run "$TOP/scripts/guest/mm-job" || true
 	"$TOP/scripts/judge.sh" "$logs" || die 5 "the $what kernel did not come to the end, see $logs"
