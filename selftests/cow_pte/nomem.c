@@ -135,6 +135,7 @@ struct op {
 	int also;		/* an errno besides ENOMEM, or 0 */
 	bool silent;
 	unsigned long at, gap;	/* pages that may be unmapped after a failure */
+	bool split;		/* several mappings, whose borders are within blocks */
 };
 
 static int report(long ret)
@@ -318,6 +319,11 @@ static void try_all(const struct op *op)
 
 	needs_injection();
 	fill_most(p, ORIGIN);
+	if (op->split) {
+		check(!madvise(AT(100), 500 * PAGE, MADV_RANDOM), "MADV_RANDOM");
+		check(!madvise(AT(BLOCK_PAGES + 400), 300 * PAGE, MADV_SEQUENTIAL),
+		      "MADV_SEQUENTIAL");
+	}
 	for (nth = 1; ; nth++) {
 		pid_t pid;
 
@@ -391,6 +397,12 @@ OP_CASE(unmap, 0, false, 0, 0)
 OP_CASE(map_over, 0, false, 100, BLOCK_PAGES)
 OP_CASE(drop, 0, false, 0, 0)
 OP_CASE(free, 0, false, 0, 0)
+#define do_drop_several		do_drop
+#define after_drop_several	after_drop
+#define do_free_several		do_free
+#define after_free_several	after_free
+OP_CASE(drop_several, 0, false, 0, 0, true)
+OP_CASE(free_several, 0, false, 0, 0, true)
 /* And so it does where mremap() fails when the destination has been unmapped. */
 OP_CASE(move, 0, false, 50, 20)
 OP_CASE(lock, EAGAIN, false, 0, 0)
@@ -528,6 +540,8 @@ static const struct cow_case cases[] = {
 	{ "mmap over a part", nomem_map_over },
 	{ "MADV_DONTNEED", nomem_drop },
 	{ "MADV_FREE", nomem_free },
+	{ "MADV_DONTNEED of several mappings", nomem_drop_several },
+	{ "MADV_FREE of several mappings", nomem_free_several },
 	{ "mremap", nomem_move },
 	{ "mlock", nomem_lock },
 	{ "process_vm_writev", nomem_vm_write },

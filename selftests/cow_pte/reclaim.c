@@ -277,6 +277,52 @@ static void swap_off(void)
 	}
 }
 
+/* swapoff copies no table that has nothing in swap. */
+static void swap_off_spares(void)
+{
+	char *p, *q, device[64];
+	struct events before;
+	pid_t pid;
+	long kb;
+
+	if (!have_swap() || !swap_device(device, sizeof(device)))
+		skip_case("no swap on zram");
+	p = map_blocks(NR);
+	q = map_blocks(NR);
+	fill_blocks(p, ORIGIN);
+	fill_blocks(q, PARENT);
+	check(!madvise(p, NR * BLOCK, MADV_PAGEOUT), "MADV_PAGEOUT");
+	check(plain || smaps_kb(0, p, "Swap") > 0, "nothing in swap");
+	steps_reset();
+	pid = fork_sharing(2 * NR);
+	if (!pid) {
+		arrive(READY);
+		await(GO, 1);
+		verify_blocks(p, ORIGIN);
+		verify_blocks(q, PARENT);
+		done();
+	}
+	await(READY, 1);
+	kb = plain ? 0 : status_kb(getpid(), "CowPTE");
+	check(plain || smaps_kb(0, q, "Swap") == 0, "the second mapping is in swap too");
+	events_get(&before);
+	check(!swapoff(device) && !swapon(device, 0), "swapoff %s", device);
+	check(!smaps_kb(0, p, "Swap"), "swap is off, and Swap %ld kB", smaps_kb(0, p, "Swap"));
+	expect_events(&before, EV_BREAK, >=, (long)NR);
+	if (!plain) {
+		long now = status_kb(getpid(), "CowPTE");
+
+		check(kb - now == (long)NR * 4,
+		      "%ld kB of tables were shared before swapoff, %ld kB after", kb, now);
+	}
+	arrive(GO);
+	join(pid);
+	verify_blocks(p, ORIGIN);
+	verify_blocks(q, PARENT);
+	unmap_blocks(p, NR);
+	unmap_blocks(q, NR);
+}
+
 /* Clean pages of a private file go; each sharer's size falls by the same. */
 static void file_pages(void)
 {
@@ -647,6 +693,7 @@ static const struct cow_case cases[] = {
 	{ "swap-out in place", swap_out },
 	{ "sharers leave with pages in swap", exit_swapped },
 	{ "swapoff", swap_off },
+	{ "swapoff spares what has no swap", swap_off_spares },
 	{ "pages of a private file", file_pages },
 	{ "reclaim against fork", reclaim_against_fork },
 	{ "a cgroup too small", pressure },
