@@ -389,14 +389,14 @@ static void try_all(const struct op *op)
 		try_all(&op);						\
 	}
 
-OP_CASE(write, 0, true, 0, 0)
-OP_CASE(read_hole, 0, true, 0, 0)
-OP_CASE(protect, 0, false, 0, 0)
-OP_CASE(unmap, 0, false, 0, 0)
+OP_CASE(write, 0, true, 0, 0, false)
+OP_CASE(read_hole, 0, true, 0, 0, false)
+OP_CASE(protect, 0, false, 0, 0, false)
+OP_CASE(unmap, 0, false, 0, 0, false)
 /* The kernel leaves a gap where MAP_FIXED fails late, see vms_abort_munmap_vmas(). */
-OP_CASE(map_over, 0, false, 100, BLOCK_PAGES)
-OP_CASE(drop, 0, false, 0, 0)
-OP_CASE(free, 0, false, 0, 0)
+OP_CASE(map_over, 0, false, 100, BLOCK_PAGES, false)
+OP_CASE(drop, 0, false, 0, 0, false)
+OP_CASE(free, 0, false, 0, 0, false)
 #define do_drop_several		do_drop
 #define after_drop_several	after_drop
 #define do_free_several		do_free
@@ -404,10 +404,10 @@ OP_CASE(free, 0, false, 0, 0)
 OP_CASE(drop_several, 0, false, 0, 0, true)
 OP_CASE(free_several, 0, false, 0, 0, true)
 /* And so it does where mremap() fails when the destination has been unmapped. */
-OP_CASE(move, 0, false, 50, 20)
-OP_CASE(lock, EAGAIN, false, 0, 0)
-OP_CASE(vm_write, EFAULT, false, 0, 0)
-OP_CASE(uffd, 0, false, 0, 0)
+OP_CASE(move, 0, false, 50, 20, false)
+OP_CASE(lock, EAGAIN, false, 0, 0, false)
+OP_CASE(vm_write, EFAULT, false, 0, 0, false)
+OP_CASE(uffd, 0, false, 0, 0, false)
 
 /* fork: no child, or one that has everything, shared or copied. */
 static void nomem_fork(void)
