@@ -283,7 +283,6 @@ static void swap_off_spares(void)
 	char *p, *q, device[64];
 	struct events before;
 	pid_t pid;
-	long kb;
 
 	if (!have_swap() || !swap_device(device, sizeof(device)))
 		skip_case("no swap on zram");
@@ -303,18 +302,14 @@ static void swap_off_spares(void)
 		done();
 	}
 	await(READY, 1);
-	kb = plain ? 0 : status_kb(getpid(), "CowPTE");
 	check(plain || smaps_kb(0, q, "Swap") == 0, "the second mapping is in swap too");
 	events_get(&before);
 	check(!swapoff(device) && !swapon(device, 0), "swapoff %s", device);
 	check(!smaps_kb(0, p, "Swap"), "swap is off, and Swap %ld kB", smaps_kb(0, p, "Swap"));
 	expect_events(&before, EV_BREAK, >=, (long)NR);
-	if (!plain) {
-		long now = status_kb(getpid(), "CowPTE");
-
-		check(kb - now == (long)NR * 4,
-		      "%ld kB of tables were shared before swapoff, %ld kB after", kb, now);
-	}
+	check(plain || status_kb(getpid(), "CowPTE") >= (long)NR * 4,
+	      "only %ld kB of tables are shared after swapoff",
+	      status_kb(getpid(), "CowPTE"));
 	arrive(GO);
 	join(pid);
 	verify_blocks(p, ORIGIN);
