@@ -4,10 +4,10 @@
 # Usage: scripts/break.sh [NAME...]
 #
 # Each patch in selftests/breakages/ takes one necessary step out of the series and
-# names the tests that must notice.  One after the other (all of them by default) is
+# names the tests that must notice, or the case (COW_PTE_TEST_CASES).  One after the other (all of them by default) is
 # applied to build/linux, built as flavour "debug", tested, and taken out again.
 # Prints what noticed, and at the end a line "N caught, M missed".  A test notices by
-# any status of judge.sh but 0, 2 and 4.  Three minutes each.
+# any status of judge.sh but 0, 2 and 4.  A minute each.
 #
 # Environment: BUILD, LINUX, JOBS.  Exit status: 0 all caught, 1 one was missed, 2
 # set-up, 125 one does not apply or build.
@@ -35,11 +35,12 @@ caught=0 missed=0
 for n in "${names[@]}"; do
 	n=${n%.patch}
 	read -ra tests < <(sed -n 's/^Tests: //p' "$dir/$n.patch")
+	cases=$(sed -n 's/^Case: //p' "$dir/$n.patch")
 	git_linux apply "$dir/$n.patch"
 	now=$dir/$n.patch
 	"$TOP/scripts/build.sh" debug >"$BUILD/break.log" 2>&1 || die 125 "$n does not build, see $BUILD/break.log"
 	status=0
-	"$TOP/scripts/test.sh" "${tests[@]}" >"$BUILD/break.log" 2>&1 || status=$?
+	"$TOP/scripts/test.sh" ${cases:+-a "COW_PTE_TEST_CASES=\"$cases\""} "${tests[@]}" >"$BUILD/break.log" 2>&1 || status=$?
 	mend
 	what=$(grep -vE '^(\[|qemu-system|$)' "$BUILD/break.log" | grep -vE '^[0-9]+ passed|^# ' | head -n 1 | cut -c1-90 || true)
 	case $status in

@@ -956,6 +956,7 @@ static const char help[] =
 "  -l, --list          print the names of the cases\n"
 "  -h, --help          this text\n"
 "\n"
+"COW_PTE_TEST_CASES is a part of the name that all cases must have.\n"
 "COW_PTE_TEST_DIR is a directory for files, best on a file system that knows\n"
 "O_DIRECT.\n";
 
@@ -975,8 +976,11 @@ static unsigned long long number(const char *s, const char *what)
 
 static bool wanted(const struct cow_case *c, int argc, char **argv)
 {
+	const char *env = getenv("COW_PTE_TEST_CASES");
 	int i;
 
+	if (env && *env && !strstr(c->name, env))
+		return false;
 	for (i = optind; i < argc; i++)
 		if (strstr(c->name, argv[i]))
 			return true;
