@@ -637,7 +637,7 @@ static void two_mappings_of_a_block(void)
 	fill(p, 300, 100, ORIGIN);
 	check(!munmap(p + 250 * PAGE, PAGE), "munmap");
 	check(!pthread_create(&thread, NULL, write_second, &w), "pthread_create");
-	for (round = 0; round < rounds(36); round++) {
+	for (round = 0; round < rounds(100); round++) {
 		uint64_t seen[COUNTERS];
 
 		/* shared with this one, or dormant if it is gone */
