@@ -646,6 +646,7 @@ static const struct cow_case cases[] = {
 	{ "swap entries", swap_entries },
 	{ "counters agree with the tables", counters_match_tables },
 	{ "page tables are saved", page_tables_are_saved },
+	{ "peak of RSS", peak },
 };
 
 int main(int argc, char **argv)
