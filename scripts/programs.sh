@@ -12,7 +12,7 @@ need gcc make
 out=$BUILD/selftests
 mkdir -p "$out"
 log=$BUILD/selftests.log
-if ! { make -s -j"$JOBS" -C "$TOP/selftests/cow_pte" OUTPUT="$out" CC=gcc LDFLAGS=-static all &&
+if ! { make -s -j"$JOBS" -C "$TOP/selftests/cow_pte" OUTPUT="$out" CC=gcc LDFLAGS=-static CPPFLAGS=-Werror=unused all &&
 	gcc -O2 -Wall -static -o "$out/fork_smoke" "$TOP/selftests/harness/fork_smoke.c"; } >"$log" 2>&1; then
 	grep -m 5 -E 'error|Error' "$log" >&2 || tail -n 5 "$log" >&2
 	die 125 "the test programs do not build, see $log"

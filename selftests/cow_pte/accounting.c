@@ -18,10 +18,6 @@
 
 #include "cow_pte_util.h"
 
-#ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ	22
-#endif
-
 enum { ORIGIN = 1, PARENT, CHILD, GRANDCHILD };
 enum { GO, DONE, READY };
 enum { MEMBERS = 3, MAX_STEPS = 24 };

@@ -22,6 +22,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/swap.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -709,6 +710,33 @@ long read_long(const char *path)
 bool have_swap(void)
 {
 	return meminfo_kb("SwapFree") > 64 * 1024;
+}
+
+const char *swap_device(void)
+{
+	static char device[64];
+	FILE *f = fopen("/proc/swaps", "r");
+
+	device[0] = 0;
+	if (f) {
+		if (fscanf(f, "%*[^\n] %63s", device) != 1)
+			device[0] = 0;
+		fclose(f);
+	}
+	return device;
+}
+
+int cycle_swap(void)
+{
+	char device[64];
+
+	strcpy(device, swap_device());
+	if (!device[0])
+		return -ENODEV;
+	if (swapoff(device))
+		return -errno;
+	check(!swapon(device, 0), "swapon %s: %s", device, strerror(errno));
+	return 0;
 }
 
 /* The runner */

@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/mman.h>
 #include <sys/types.h>
 
 #ifndef PR_SET_COW_PTE
@@ -24,6 +25,22 @@
 #endif
 #ifndef CLONE_COW_PTE
 #define CLONE_COW_PTE	0x800000000000ULL
+#endif
+
+/* Newer than the C library of Debian 11 */
+#ifndef MADV_COLD
+#define MADV_COLD		20
+#define MADV_PAGEOUT		21
+#endif
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ	22
+#define MADV_POPULATE_WRITE	23
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE		25
+#endif
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP	4
 #endif
 
 #define PAGE		4096UL
@@ -170,6 +187,9 @@ int write_file(const char *path, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 long read_long(const char *path);
 bool have_swap(void);
+/* the swap device, "" without one; cycle_swap() turns it off and on again, 0 or -errno */
+const char *swap_device(void);
+int cycle_swap(void);
 /*
  * A memory cgroup whose path is in @cgroup; the runner removes it.  cgroup_enter():
  * everything this process and its children allocate can be reclaimed from now.

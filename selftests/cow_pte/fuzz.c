@@ -29,7 +29,6 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/swap.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -38,20 +37,6 @@
 
 #include "cow_pte_util.h"
 
-#ifndef MADV_COLD
-#define MADV_COLD		20
-#define MADV_PAGEOUT		21
-#endif
-#ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ	22
-#define MADV_POPULATE_WRITE	23
-#endif
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE		25
-#endif
-#ifndef MREMAP_DONTUNMAP
-#define MREMAP_DONTUNMAP	4
-#endif
 #define MPOL_BIND		2
 #define MPOL_MF_MOVE		2
 
@@ -1118,20 +1103,6 @@ static void settings_set(bool back)
 	}
 }
 
-static char swap_device[64];
-
-static bool find_swap(void)
-{
-	FILE *f = fopen("/proc/swaps", "r");
-	bool found;
-
-	if (!f)
-		return false;
-	found = fscanf(f, "%*[^\n] %63s", swap_device) == 1;
-	fclose(f);
-	return found;
-}
-
 /* Does to the processes of the tree what an administrator and a bad day can do. */
 static void disturb(void)
 {
@@ -1154,10 +1125,8 @@ static void disturb(void)
 			write_file("/proc/sys/vm/compact_memory", "1");
 			break;
 		case 1:
-			if (swap_device[0] && !swapoff(swap_device)) {
-				swapon(swap_device, 0);
+			if (!cycle_swap())
 				slots[SL_SWAPOFFS]++;
-			}
 			break;
 		case 2:
 			status_kb(getpid(), "VmRSS");
@@ -1206,7 +1175,6 @@ static void under_pressure(void)
 
 	pressure = true;
 	open_files();
-	find_swap();
 	events_get(&before);
 	settings_set(false);
 	slots[SL_STOP] = 0;

@@ -17,17 +17,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/swap.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "cow_pte_util.h"
-
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE	25
-#endif
 
 #define NR		2UL
 #define FEW		24UL
@@ -48,8 +43,6 @@ struct action {
 	unsigned int first, end;
 	enum { KEEPS, WRITES, ZEROES, UNMAPS, EXITS } leaves;
 };
-
-static char swap_device[64];
 
 static void each_block(char *p, unsigned int who, void (*fn)(char *block, unsigned int who))
 {
@@ -216,8 +209,7 @@ static void act_swapoff(char *p, unsigned int who)
 {
 	(void)p;
 	(void)who;
-	if (swap_device[0] && !swapoff(swap_device))
-		swapon(swap_device, 0);
+	cycle_swap();
 }
 
 /* References of GUP, taken for reading and for writing. */
@@ -342,18 +334,6 @@ static void one_round(const struct action *a, const struct action *b, uint64_t *
 	join(looker);
 }
 
-static bool find_swap(void)
-{
-	FILE *f = fopen("/proc/swaps", "r");
-	bool found;
-
-	if (!f)
-		return false;
-	found = fscanf(f, "%*[^\n] %63s", swap_device) == 1;
-	fclose(f);
-	return found;
-}
-
 static void against_all(const struct action *a)
 {
 	long delay = read_long(DELAY), ksm = read_long("/sys/kernel/mm/ksm/run");
@@ -361,7 +341,6 @@ static void against_all(const struct action *a)
 	unsigned int round, n = 0;
 	uint64_t state = seed;
 
-	find_swap();
 	if (!plain)
 		cgroup_enter();
 	if (delay >= 0)

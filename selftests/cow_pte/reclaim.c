@@ -13,16 +13,12 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/swap.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "cow_pte_util.h"
 
-#ifndef MADV_PAGEOUT
-#define MADV_PAGEOUT	21
-#endif
 #define MOVE		2	/* MPOL_MF_MOVE */
 #define MOVE_ALL	4	/* MPOL_MF_MOVE_ALL */
 
@@ -224,45 +220,24 @@ static void exit_swapped(void)
 }
 
 /* swapoff brings every page back, to every sharer. */
-static bool swap_device(char *path, size_t size)
-{
-	char line[256];
-	FILE *f = fopen("/proc/swaps", "r");
-	bool found = false;
-
-	if (!f)
-		return false;
-	if (fgets(line, sizeof(line), f))
-		found = fgets(line, sizeof(line), f) &&
-			sscanf(line, "%63s", path) == 1 && size >= 64 &&
-			strstr(path, "zram");
-	fclose(f);
-	return found;
-}
-
 static void swap_off(void)
 {
-	char device[64];
 	unsigned int round, i;
 
-	if (!have_swap() || !swap_device(device, sizeof(device)))
-		skip_case("no swap on zram");
+	if (!have_swap())
+		skip_case("no swap");
 	cgroup_enter();
 	for (round = 0; round < rounds(2); round++) {
 		char *p = map_blocks(NR);
 		pid_t child;
-		int ret, err;
+		int ret;
 
 		steps_reset();
 		fill_blocks(p, ORIGIN);
 		descendants(p, &child, after_swap);
 		reclaim(p, "Swap", NR * FEW * 2);
-		ret = swapoff(device);
-		err = errno;
-		if (!ret && swapon(device, 0))
-			fail("swapon %s", device);
-		errno = err;
-		check(!ret, "swapoff %s", device);
+		ret = cycle_swap();
+		check(!ret, "swapoff: %s", strerror(-ret));
 		for (i = 0; i < 3; i++)
 			check(!smaps_kb(slots[i], p, "Swap"),
 			      "process %u: Swap %ld kB after swapoff", i,
@@ -280,12 +255,12 @@ static void swap_off(void)
 /* swapoff copies no table that has nothing in swap. */
 static void swap_off_spares(void)
 {
-	char *p, *q, device[64];
+	char *p, *q;
 	struct events before;
 	pid_t pid;
 
-	if (!have_swap() || !swap_device(device, sizeof(device)))
-		skip_case("no swap on zram");
+	if (!have_swap())
+		skip_case("no swap");
 	p = map_blocks(NR);
 	q = map_blocks(NR);
 	fill_blocks(p, ORIGIN);
@@ -304,7 +279,7 @@ static void swap_off_spares(void)
 	await(READY, 1);
 	check(plain || smaps_kb(0, q, "Swap") == 0, "the second mapping is in swap too");
 	events_get(&before);
-	check(!swapoff(device) && !swapon(device, 0), "swapoff %s", device);
+	check(!cycle_swap(), "swapoff");
 	check(!smaps_kb(0, p, "Swap"), "swap is off, and Swap %ld kB", smaps_kb(0, p, "Swap"));
 	expect_events(&before, EV_BREAK, >=, (long)NR);
 	check(plain || status_kb(getpid(), "CowPTE") >= (long)NR * 4,

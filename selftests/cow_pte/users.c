@@ -26,15 +26,8 @@
 
 #include "cow_pte_util.h"
 
-#ifndef MADV_COLD
-#define MADV_COLD		20
-#define MADV_PAGEOUT		21
-#endif
 #ifndef MADV_SOFT_OFFLINE
 #define MADV_SOFT_OFFLINE	101
-#endif
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE		25
 #endif
 #ifndef CLONE_NEWTIME
 #define CLONE_NEWTIME		0x80
