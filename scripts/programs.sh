@@ -3,8 +3,8 @@
 #
 # Usage: scripts/programs.sh
 #
-# Builds selftests/cow_pte and selftests/harness/fork_smoke into build/selftests and
-# prints that directory on its last line.
+# Builds selftests/cow_pte, selftests/harness/fork_smoke and the launcher of the kernel
+# tree into build/selftests and prints that directory on its last line.
 
 . "$(dirname "$0")/lib.sh"
 want_help "$@"
@@ -13,7 +13,9 @@ out=$BUILD/selftests
 mkdir -p "$out"
 log=$BUILD/selftests.log
 if ! { make -s -j"$JOBS" -C "$TOP/selftests/cow_pte" OUTPUT="$out" CC=gcc LDFLAGS=-static CPPFLAGS=-Werror=unused all &&
-	gcc -O2 -Wall -static -o "$out/fork_smoke" "$TOP/selftests/harness/fork_smoke.c"; } >"$log" 2>&1; then
+	gcc -O2 -Wall -static -o "$out/fork_smoke" "$TOP/selftests/harness/fork_smoke.c" &&
+	gcc -O2 -Wall -Wextra -static -o "$out/cow-pte" "$LINUX/tools/mm/cow-pte.c" &&
+	cp "$TOP/selftests/cow_pte/launcher.sh" "$out/"; } >"$log" 2>&1; then
 	grep -m 5 -E 'error|Error' "$log" >&2 || tail -n 5 "$log" >&2
 	die 125 "the test programs do not build, see $log"
 fi

@@ -21,7 +21,7 @@ export ACCEL MEM=${MEM:-5120}
 
 programs=$("$TOP/scripts/programs.sh" | tail -n 1)
 [ -n "$programs" ] || exit 125
-files=(-f "$programs/bench_fork" -f "$programs/cow_pte_run")
+files=(-f "$programs/bench_fork" -f "$programs/cow-pte")
 if [ "$REDIS_MIB" -gt 0 ]; then
 	# Debian's programs as they are, and the libraries that they need.
 	for p in redis-server redis-cli; do

@@ -40,6 +40,6 @@ done
 
 mkdir -p "$BUILD/logs"
 logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-test-XXXX")
-"$TOP/scripts/vm.sh" -l "$logs" "${options[@]}" -a "$append" -f "$programs/cow_pte_run" -f "$programs/bench_fork" \
+"$TOP/scripts/vm.sh" -l "$logs" "${options[@]}" -a "$append" -f "$programs/cow-pte" -f "$programs/bench_fork" \
 	test "${tests[@]}" || true
 "$TOP/scripts/judge.sh" "$logs"

@@ -10,19 +10,10 @@
  *   fault    the slowest single write of those
  * and what the child's life costs in page tables.
  */
-#include <errno.h>
 #include <getopt.h>
-#include <sched.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
-#include "cow_pte_util.h"
+#include "bench_util.h"
 
 #define MAX_RUNS	101
 
@@ -39,51 +30,6 @@ static const char help[] =
 "\n"
 "Exit status: 0 measured; 1 something failed; 2 usage; 3 tables were to be shared\n"
 "and were not; 4 the kernel lacks the feature.\n";
-
-static uint64_t now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
-}
-
-static void die(const char *what)
-{
-	fprintf(stderr, "bench_fork: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-/* The number after @key in a file of /proc, or -1. */
-static long field(const char *path, const char *key)
-{
-	char line[256];
-	long value = -1;
-	size_t len = strlen(key);
-	FILE *f = fopen(path, "r");
-
-	if (!f)
-		return -1;
-	while (fgets(line, sizeof(line), f)) {
-		if (!strncmp(line, key, len) &&
-		    (line[len] == ':' || line[len] == ' ')) {
-			value = strtol(line + len + 1, NULL, 10);
-			break;
-		}
-	}
-	fclose(f);
-	return value;
-}
-
-static void refresh(void)
-{
-	FILE *f = fopen("/proc/sys/vm/stat_refresh", "w");
-
-	if (f) {
-		fputs("1", f);
-		fclose(f);
-	}
-}
 
 /* Writes every page; the slowest write goes to @worst if that is not NULL. */
 static void touch(volatile char *p, size_t len, uint64_t *worst)
@@ -103,56 +49,6 @@ static void touch(volatile char *p, size_t len, uint64_t *worst)
 		if (t > *worst)
 			*worst = t;
 	}
-}
-
-static int compare(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-static double median_us(uint64_t *v, unsigned int n)
-{
-	qsort(v, n, sizeof(*v), compare);
-	return (n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2) / 1000.0;
-}
-
-/*
- * The new child must not run, and exit, before fork has returned to the parent, or
- * its exit would count as a part of the fork.
- */
-static void stay_on_cpu(bool on)
-{
-	struct sched_param param = { .sched_priority = on };
-
-	if (sched_setscheduler(0, on ? SCHED_FIFO | SCHED_RESET_ON_FORK :
-			       SCHED_OTHER, &param) && on)
-		fprintf(stderr, "bench_fork: not SCHED_FIFO, the child may run first: %s\n",
-			strerror(errno));
-}
-
-/* A fork whose child exits at once: the time of the fork, and until it is gone. */
-static uint64_t fork_time(uint64_t *wait_time)
-{
-	uint64_t start, end;
-	int status;
-	pid_t pid;
-
-	stay_on_cpu(true);
-	start = now();
-	pid = fork();
-	if (!pid)
-		_exit(0);
-	end = now();
-	stay_on_cpu(false);
-	if (pid < 0)
-		die("fork");
-	if (waitpid(pid, &status, 0) != pid || status)
-		die("child");
-	if (wait_time)
-		*wait_time = now() - end;
-	return end - start;
 }
 
 struct life {
@@ -199,21 +95,6 @@ static void look_at_child(struct life *l)
 	close(down[1]);
 }
 
-static unsigned long number(const char *s, unsigned long max)
-{
-	unsigned long v;
-	char *end;
-
-	errno = 0;
-	v = strtoul(s, &end, 10);
-	if (errno || end == s || *end || *s == '-' || v > max) {
-		fprintf(stderr, "bench_fork: '%s' is no number up to %lu\n", s,
-			max);
-		exit(2);
-	}
-	return v;
-}
-
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -234,6 +115,7 @@ int main(int argc, char **argv)
 	char *p = NULL;
 	int opt;
 
+	bench_name = "bench_fork";
 	while ((opt = getopt_long(argc, argv, "s:m:n:ch", options, NULL)) != -1) {
 		switch (opt) {
 		case 's':
@@ -276,14 +158,8 @@ int main(int argc, char **argv)
 	}
 
 	len = mib << 20;
-	if (len) {
-		p = mmap(NULL, len + BLOCK, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-		if (p == MAP_FAILED)
-			die("mmap");
-		madvise(p, len + BLOCK, MADV_NOHUGEPAGE);
-		p = (char *)(((uintptr_t)p + BLOCK - 1) & ~(BLOCK - 1));
-	}
+	if (len)
+		p = bench_map(len, MADV_NOHUGEPAGE);
 	shares = field("/proc/vmstat", "cow_pte_share");
 	/* The first fork of a process also breaks its own data and stack. */
 	touch(p, len, NULL);
