@@ -40,7 +40,7 @@ help:
 #:   make model     check the model of the protocol with spin                1
 #:   make check     branch and patches/ agree, checkpatch, shellcheck, spelling
 #:   make export    patches/ from the branch                                0.1
-#:   make bench     the fork figures only, SIZES="64 256"
+#:   make bench     every figure, unpatched and patched; ARGS="quick base on"  35
 #:   make clean     remove the objects; make distclean removes build/
 #:
 #: Overridable: BUILD= (build directory), O= (object directory of the kernel),
@@ -104,7 +104,7 @@ export:
 
 bench: apply
 	@$(S)/build.sh vm
-	@$(S)/bench.sh
+	@$(S)/bench.sh $(ARGS)
 
 clean:
 	@$(S)/clean.sh

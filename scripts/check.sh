@@ -82,7 +82,7 @@ fi
 cd "$TOP"
 s=0
 shellcheck -x scripts/*.sh .ci/run || s=1
-shellcheck -s sh scripts/guest/* || s=1
+shellcheck -x -s sh scripts/guest/* selftests/userland/userland selftests/userland/load selftests/cow_pte/launcher.sh || s=1
 verdict $s "shellcheck"
 s=0
 git ls-files -z README.md Documentation scripts configs selftests patches Makefile |

@@ -70,6 +70,7 @@ cp $busybox "$root/bin/busybox"
 # Its shell runs all applets without these; programs may want some.
 for p in sh cat sleep true false poweroff; do ln -s busybox "$root/bin/$p"; done
 cp "$TOP/scripts/guest/init" "$root/init"
+cp "$TOP/scripts/guest/host-root" "$root/bin/host-root"
 case $kind in
 test)
 	[ $# -gt 0 ] || die 2 "no test programs given"
