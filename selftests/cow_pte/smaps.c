@@ -408,8 +408,8 @@ static void observers_against_writers(void)
 }
 
 /*
- * CowPTE in /proc/PID/status follows the tables that a process shares, and
- * CowPTEBreaks those that it had to copy.
+ * CowPTE in /proc/PID/status follows the tables that a process shares,
+ * CowPTEBreaks those that it had to copy, and CowPTEMode the prctl.
  */
 static void status_lines(void)
 {
@@ -428,6 +428,14 @@ static void status_lines(void)
 		done();
 	}
 	await(READY, 1);
+	check(status_kb(pid, "CowPTEMode") == 1 && status_kb(0, "CowPTEMode") == 1,
+	      "CowPTEMode: child %ld, parent %ld", status_kb(pid, "CowPTEMode"),
+	      status_kb(0, "CowPTEMode"));
+	set_mode(0);
+	check(status_kb(pid, "CowPTEMode") == 1 && status_kb(0, "CowPTEMode") == 0,
+	      "CowPTEMode switched off: child %ld, parent %ld",
+	      status_kb(pid, "CowPTEMode"), status_kb(0, "CowPTEMode"));
+	set_mode(1);
 	status_fields(pid, names, before, 2);
 	check(before[0] >= (long)NR * 4, "CowPTE of the child: %ld kB", before[0]);
 	/* it wrote to its own data, but to none of these blocks */
