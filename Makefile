@@ -35,6 +35,10 @@ help:
 #:   make check-each does each patch build, with the feature and without?  15
 #:   make breakages break the kernel on purpose, see the tests fail       80
 #:   make fuzz      the differential fuzzer, ARGS="--seconds 600"            4
+#:   make races     all operations against each other, ARGS="-r 1000"        10
+#:   make endurance 10,000 forks under pressure, 1,000 sharers, 50 generations  15
+#:   make load      stress-ng and trinity, all sharing; ARGS="-s 60"         20
+#:   make kcsan     races and fuzzer with the data race detector             45
 #:   make userland  Debian programs with sharing for all of them            10
 #:   make mmtests   the kernel's own mm selftests, unpatched and with sharing  45
 #:   make model     check the model of the protocol with spin                1
@@ -49,7 +53,19 @@ help:
 
 NAMES ?=
 ARGS ?=
-.PHONY: fuzz userland mmtests
+.PHONY: fuzz races endurance load kcsan userland mmtests
+races: apply
+	@$(S)/build.sh debug
+	@$(S)/endurance.sh $(or $(ARGS),-r 1000) races
+
+endurance load: apply
+	@$(S)/build.sh debug
+	@$(S)/$@.sh $(ARGS)
+
+kcsan: apply
+	@$(S)/build.sh kcsan
+	@$(S)/kcsan.sh
+
 mmtests: apply
 	@$(S)/mmtests.sh
 

@@ -1,10 +1,11 @@
 #!/bin/bash
 # build.sh - build a kernel of one flavour
 #
-# Usage: scripts/build.sh vm|debug [base]
+# Usage: scripts/build.sh vm|debug|kcsan [base]
 #
 #   vm     no debugging, for figures
 #   debug  lockdep, KASAN, DEBUG_VM, PAGE_TABLE_CHECK, fault injection
+#   kcsan  the data race detector
 #          (configs/flavours lists the fragments of each)
 #   base   build the branch "base" (without the series) instead
 #

@@ -1,0 +1,65 @@
+#!/bin/bash
+# kcsan.sh - data races: races and fuzzer on the flavour kcsan
+#
+# Usage: scripts/kcsan.sh [-k IMAGE] [PROGRAM...]
+#
+#   -k IMAGE    kernel image (default: build/linux/out-kcsan/arch/x86/boot/bzImage)
+#
+# Runs the named test programs (default: races fuzz fork reclaim) and sorts the reports
+# of KCSAN: those with a function of mm/cow_pte.c in them, those with a function that
+# the series changes, and others, which are of the kernel as it was.  Reports that
+# configs/kcsan-known explains are left out.
+#
+# Environment: LINUX, BUILD, MEM, CPUS, ACCEL as for vm.sh.
+# Exit status: 0 no report of the first two kinds, 1 there is one, or a test failed;
+# others as judge.sh.
+
+. "$(dirname "$0")/lib.sh"
+case ${1:-} in --help) want_help --help ;; esac
+image=$(image kcsan)
+while getopts k: opt; do
+	case $opt in
+	k) image=$OPTARG ;;
+	*) die 2 "see --help" ;;
+	esac
+done
+shift $((OPTIND - 1))
+[ $# -gt 0 ] || set -- races fuzz fork reclaim
+programs=$("$TOP/scripts/programs.sh" | tail -n 1)
+[ -n "$programs" ] || exit 125
+tests=()
+for t; do tests+=("$programs/$t"); done
+mkdir -p "$BUILD/logs"
+logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-kcsan-XXXX")
+"$TOP/scripts/vm.sh" -l "$logs" -k "$image" -a "numa=fake=2" -t 1200 -T 3600 test "${tests[@]}" || true
+
+# Functions that the series changes, as the hunks of the patches name them.
+grep -h '^@@' "$TOP"/patches/0*.patch | sed -n 's/^@@.*@@.*[ *]\([a-z_0-9]*\)(.*/\1/p' | sort -u >"$logs/hooked"
+tr -d '\r' <"$logs/console.log" | sed 's/^\[ *[0-9.]*\] *//' |
+	sed -n 's/^BUG: KCSAN: //p' | sort | uniq -c | sort -rn >"$logs/reports"
+known=$(grep -vE '^(#|$)' "$TOP/configs/kcsan-known" | cut -f 1 || true)
+status=0
+for kind in heart hooked other; do
+	n=0
+	while read -r count report; do
+		[ -n "$report" ] || continue
+		names=$(grep -oE '[a-z_][a-z_0-9]+' <<<"$report" | sort -u)
+		what=other
+		if comm -12 <(printf '%s\n' "$names") "$logs/hooked" | grep -q .; then what=hooked; fi
+		case $report in *cow_pte*) what=heart ;; esac
+		[ $what = $kind ] || continue
+		if [ -n "$known" ] && grep -qxF "$report" <<<"$known"; then
+			say "known $count $report"
+			continue
+		fi
+		say "$what $count $report"
+		n=$((n + 1))
+	done <"$logs/reports"
+	[ $kind = other ] || [ $n -eq 0 ] || status=1
+done
+say "$(awk '{ n += $1 } END { print n + 0 }' "$logs/reports") reports in all, see $logs/console.log"
+# The verdict on the tests, without the reports.
+cp "$logs/console.log" "$logs/console.full"
+sed -i -e "/BUG: KCSAN/,/=\{60,\}/d" "$logs/console.log"
+"$TOP/scripts/judge.sh" "$logs" || status=$?
+exit $status
