@@ -44,6 +44,8 @@ help:
 #:   make model     check the model of the protocol with spin                1
 #:   make check     branch and patches/ agree, checkpatch, shellcheck, spelling
 #:   make export    patches/ from the branch                                0.1
+#:   make mbox      the series as one file for git am                       0.2
+#:   make deb       packages of a patched kernel; CONFIG=, LOCALMOD=1     hours
 #:   make bench     every figure, unpatched and patched; ARGS="quick base on"  35
 #:   make clean     remove the objects; make distclean removes build/
 #:
@@ -76,6 +78,10 @@ fuzz: apply
 userland: apply
 	@$(S)/build.sh debug
 	@$(S)/userland.sh
+
+.PHONY: mbox deb
+mbox deb: apply
+	@$(S)/$@.sh
 
 .PHONY: model
 model: deps

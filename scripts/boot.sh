@@ -3,9 +3,10 @@
 #
 # Usage: scripts/boot.sh [vm|debug]
 #
-# The test programs are in /tests.  Leave with "poweroff -f" or ^A x.
+# The tests and the launcher cow-pte are in /tests; SHARE (default: your home) can be
+# read in /host.  Leave with "poweroff -f" or ^A x.
 #
-# Environment: LINUX, BUILD, MEM, CPUS, ACCEL as for vm.sh.
+# Environment: SHARE; LINUX, BUILD, MEM, CPUS, ACCEL as for vm.sh.
 
 . "$(dirname "$0")/lib.sh"
 want_help "$@"
@@ -16,4 +17,6 @@ files=()
 for f in "$programs"/*; do
 	[ ! -x "$f" ] || files+=(-f "$f")
 done
-exec "$TOP/scripts/vm.sh" -k "$(image "$flavour")" "${files[@]}" shell
+share=${SHARE:-${HOME:-/}}
+[ -d "$share" ] || die 2 "SHARE: $share is no directory"
+exec "$TOP/scripts/vm.sh" -v "$share:home" -k "$(image "$flavour")" "${files[@]}" shell
