@@ -24,6 +24,8 @@
  *   COUNT_FIRST        fork counts references before it changes the PMD entry
  *   SHARE_RW           the child's PMD entry is writable
  *   NO_FORK_FLUSH      fork does not flush the parent
+ *   COUNT_UNLOCKED     a leaver counts the sharers before it takes the lock
+ *   PMD_MOMENT         a break empties the PMD entry and fills it a moment later
  */
 #ifndef N
 #define N	3
@@ -46,6 +48,7 @@ byte pwc[N];		/* the CPU's copy of it */
 byte tlb[N];		/* the CPU's translation of X: T_RO, T_RW or OWN */
 byte st[N];
 bool alive[N];		/* the mm runs */
+bool mapped[N];		/* ... and has a VMA for the block */
 bool t_free;		/* T was given back */
 bool x_in_t;		/* T maps X */
 byte x_own;		/* tables of their own that map X */
@@ -156,6 +159,7 @@ inline share(c)
 		if
 		:: pmd[0] == T_RO && st[0] == SHARER ->
 			st[c] = SHARER;
+			mapped[c] = true;
 #ifdef SHARE_RW
 			pmd[c] = T_RW
 #else
@@ -190,13 +194,25 @@ inline write_fault(m)
 				:: x_in_t -> x_own++; x_refs++; excl = false
 				:: else
 				fi;
+#ifdef PMD_MOMENT
+				pmd[m] = NONE;
+#else
 				pmd[m] = OWN;
+#endif
 				st[m] = LEAVING
 			fi;
 			rmap_finds()
 		:: else -> n = 0
 		fi
 	}
+#ifdef PMD_MOMENT
+	atomic {
+		if
+		:: n > 1 -> pmd[m] = OWN
+		:: else
+		fi
+	}
+#endif
 	if
 	:: n > 1 -> gather_leave(m)
 	:: else
@@ -206,12 +222,19 @@ inline write_fault(m)
 /* munmap or exit: cow_pte_detach(), or the ordinary zap of a private table */
 inline unmap(m)
 {
+#ifdef COUNT_UNLOCKED
+	atomic { nr_sharers(k) }
+#endif
 	atomic {
 		!ptl;
 		n = 0;
 		if
 		:: pmd[m] == T_RO && st[m] == SHARER && !(m == 0 && forking) ->
+#ifdef COUNT_UNLOCKED
+			n = k;
+#else
 			nr_sharers(n);
+#endif
 			if
 #ifdef ALL_LEAVE
 			:: n == 1 && st[0] != LEAVING && st[1] != LEAVING && st[N - 1] != LEAVING ->
@@ -224,6 +247,7 @@ inline unmap(m)
 				n = 0
 			:: else ->
 				pmd[m] = NONE;
+				mapped[m] = false;
 				st[m] = LEAVING;
 				n = 2
 			fi;
@@ -243,9 +267,11 @@ inline unmap(m)
 			/* zap_pte_range(), free_pgtables() */
 			k = 1 + x_in_t;
 			x_in_t = false;
+			mapped[m] = false;
 			pmd[m] = NONE
 		:: n == 0 && pmd[m] == OWN ->
 			k = 3;
+			mapped[m] = false;
 			pmd[m] = NONE
 		:: else
 		fi;
@@ -293,6 +319,8 @@ proctype cpu(byte m)
 	byte j;
 
 end:	do
+	/* a fault there would find no table, and make an empty one */
+	:: atomic { alive[m] && mapped[m] && pmd[m] == NONE -> assert(false) }
 	:: atomic { alive[m] && pwc[m] == NONE && pmd[m] != NONE -> pwc[m] = pmd[m] }
 	:: atomic { (pwc[m] == T_RO || pwc[m] == T_RW) ->
 		/* the table is read */
@@ -399,6 +427,7 @@ proctype fork()
 init {
 	atomic {
 		pmd[0] = T_RW;
+		mapped[0] = true;
 		x_in_t = true;
 		x_refs = 1;
 		excl = true;
