@@ -31,7 +31,7 @@ help:
 #:   make kernel    build FLAVOUR=vm or debug                 14 cold, 2 warm
 #:   make boot      a shell in the VM, FLAVOUR=vm or debug                  0.2
 #:   make run       the main job: fork times, redis            30 cold, 12 warm
-#:   make test      harness and selftests, flavour debug       40 cold, 7 warm
+#:   make test      harness and selftests, flavour debug       40 cold, 10 warm
 #:   make check-each does each patch build, with the feature and without?  15
 #:   make breakages break the kernel on purpose, see the tests fail       80
 #:   make fuzz      the differential fuzzer, ARGS="--seconds 600"            4

@@ -2,8 +2,8 @@
 # bench.sh - every figure: unpatched, patched and unused, patched and used
 #
 # Usage: scripts/bench.sh [quick] [base] [off] [on]
-#        scripts/bench.sh --table [DIR]
-#        scripts/bench.sh --compare DIR DIR
+#        scripts/bench.sh table [DIR]
+#        scripts/bench.sh compare DIR DIR
 #
 # Boots the flavour "vm" of the unpatched tree (base), of the patched one with nobody
 # opted in (off) and with sharing (on), all of them or the ones that are named, and
@@ -13,12 +13,12 @@
 # and the spread.
 #
 # The results are in build/bench: bench.csv (kernel, workload, parameter, metric,
-# unit, value, round), about.txt, table.txt, fork.svg, writes.svg.  --table makes table
-# and plots again; --compare lays two such directories side by side and names what
+# unit, value, round), about.txt, table.txt, fork.svg, writes.svg.  "table" makes table
+# and plots again; "compare" lays two such directories side by side and names what
 # differs by more than half a percent.  "quick" takes a 16th of the memory.
 #
 # Environment: BENCH (another directory for the results), MEM (MiB, default 7168),
-# ACCEL, LINUX, BUILD.  Exit status: 0; 1 a workload failed, or --compare found
+# ACCEL, LINUX, BUILD.  Exit status: 0; 1 a workload failed, or "compare" found
 # differences; 2 set-up; others as judge.sh.
 
 . "$(dirname "$0")/lib.sh"
@@ -57,11 +57,11 @@ table() { # DIR
 }
 
 case ${1:-} in
---table)
+table)
 	table "${2:-$out}"
 	exit 0
 	;;
---compare)
+compare)
 	[ $# -eq 3 ] || die 2 "two directories, see --help"
 	[ -f "$2/bench.csv" ] || die 2 "$2/bench.csv is not there: run 'make bench'"
 	[ -f "$3/bench.csv" ] || die 2 "$3/bench.csv is not there: run 'make bench'"

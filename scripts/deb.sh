@@ -1,14 +1,14 @@
 #!/bin/bash
 # deb.sh - Debian packages of a patched kernel, to install on a real machine
 #
-# Usage: scripts/deb.sh [--config-only]
+# Usage: scripts/deb.sh [config]
 #
 # Takes the configuration named by CONFIG=, else that of the running kernel
 # (/boot/config-*) if it is a 6.12, else Debian's amd64 configuration of the package
 # linux-config-6.12; adds configs/cow-pte.config; builds with the kernel's own bindeb-pkg
 # and leaves the packages in build/deb.  A configuration of a distribution takes hours
 # on two cores: LOCALMOD=1 builds the modules that are loaded now, and no others.
-# Everything that is not set by CONFIG has its default.
+# With "config" it stops before it builds.
 #
 #	apt install ./build/deb/linux-image-*.deb && reboot
 #
@@ -60,7 +60,7 @@ END
 grep -qx 'CONFIG_COW_PTE=y' "$out/.config" ||
 	die 125 "CONFIG_COW_PTE did not stick: it needs x86-64 and a page table lock for each table, see $out/config.log"
 note "$(grep -c '=m$' "$out/.config" || true) modules, CONFIG_COW_PTE=y: $out/.config"
-[ "${1:-}" != --config-only ] || exit 0
+[ "${1:-}" != config ] || exit 0
 need_space 20000
 note "building; log in $out/build.log"
 # dpkg-buildpackage leaves its results one level above the objects.
