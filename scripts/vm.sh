@@ -68,7 +68,7 @@ trap 'rm -rf "$root"' EXIT
 for d in bin tests etc root proc sys dev tmp run mnt/disk var/tmp; do mkdir -p "$root/$d"; done
 cp $busybox "$root/bin/busybox"
 # Its shell runs all applets without these; programs may want some.
-for p in sh cat sleep true false poweroff; do ln -s busybox "$root/bin/$p"; done
+for p in sh cat sleep true false poweroff chroot env; do ln -s busybox "$root/bin/$p"; done
 cp "$TOP/scripts/guest/init" "$root/init"
 cp "$TOP/scripts/guest/host-root" "$root/bin/host-root"
 case $kind in
