@@ -293,6 +293,73 @@ static void swap_off_spares(void)
 	unmap_blocks(q, NR);
 }
 
+/* Bytes of page tables that the cgroup of the case is charged for. */
+static long charged_tables(void)
+{
+	char path[128], line[128];
+	long bytes = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/memory.stat", cgroup);
+	f = fopen(path, "r");
+	check(f, "%s: %s", path, strerror(errno));
+	while (bytes < 0 && fgets(line, sizeof(line), f))
+		sscanf(line, "pagetables %ld", &bytes);
+	fclose(f);
+	return bytes;
+}
+
+/*
+ * A table that swapoff must copy is charged to the cgroup of the process it is for, not
+ * to that of the task that said swapoff, and not to nobody.
+ */
+static void swap_off_charges(void)
+{
+	pid_t swapper, pid;
+	struct events before;
+	unsigned int tries;
+	long start;
+	char *p;
+
+	if (!have_swap())
+		skip_case("no swap");
+	steps_reset();
+	swapper = xfork();
+	if (!swapper) {
+		await(GO, 1);
+		check(!cycle_swap(), "swapoff");
+		done();
+	}
+	cgroup_enter();
+	p = map_blocks(NR);
+	fill_blocks(p, ORIGIN);
+	check(!madvise(p, NR * BLOCK, MADV_PAGEOUT), "MADV_PAGEOUT");
+	pid = fork_sharing(NR);
+	if (!pid) {
+		arrive(READY);
+		await(LEAVE, 1);
+		verify_blocks(p, ORIGIN);
+		done();
+	}
+	await(READY, 1);
+	events_get(&before);
+	start = charged_tables();
+	arrive(GO);
+	join(swapper);
+	expect_events(&before, EV_BREAK, >=, (long)NR);
+	/* the kernel sums up the statistics of a cgroup every two seconds */
+	for (tries = 0; !plain && tries < 100 &&
+	     charged_tables() < start + (long)(NR * PAGE); tries++)
+		usleep(100000);
+	check(plain || charged_tables() >= start + (long)(NR * PAGE),
+	      "%lu tables were copied; the cgroup was charged for %ld bytes, is for %ld",
+	      NR, start, charged_tables());
+	arrive(LEAVE);
+	join(pid);
+	verify_blocks(p, ORIGIN);
+	unmap_blocks(p, NR);
+}
+
 /* Clean pages of a private file go; each sharer's size falls by the same. */
 static void file_pages(void)
 {
@@ -664,6 +731,7 @@ static const struct cow_case cases[] = {
 	{ "sharers leave with pages in swap", exit_swapped },
 	{ "swapoff", swap_off },
 	{ "swapoff spares what has no swap", swap_off_spares },
+	{ "swapoff charges whom it copies for", swap_off_charges },
 	{ "pages of a private file", file_pages },
 	{ "reclaim against fork", reclaim_against_fork },
 	{ "a cgroup too small", pressure },
