@@ -17,7 +17,7 @@
 # and plots again; "compare" lays two such directories side by side and names what
 # differs by more than half a percent.  "quick" takes a 16th of the memory.
 #
-# Environment: ONLY (one workload), BENCH (another directory for the results), MEM (MiB, default 7168),
+# Environment: ONLY (the workloads to run), BENCH (another directory for the results), MEM (MiB, default 7168),
 # ACCEL, LINUX, BUILD.  Exit status: 0; 1 a workload failed, or "compare" found
 # differences; 2 set-up; others as judge.sh.
 
@@ -129,7 +129,7 @@ for ((round = 1; round <= rounds; round++)); do
 	for kind in "${kinds[@]}"; do
 		logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-bench-$kind-XXXX")
 		{
-			printf 'KIND=%s\nQUICK=%s\nONLY=%s\n' "$kind" "$quick" "${ONLY:-}"
+			printf 'KIND=%s\nQUICK=%s\nONLY="%s"\n' "$kind" "$quick" "${ONLY:-}"
 			cat "$TOP/scripts/guest/bench-job"
 		} >"$logs/job"
 		note "kernel $kind, round $round of $rounds, $(elapsed)"
