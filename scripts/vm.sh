@@ -169,7 +169,7 @@ say "${cmd[*]}"
 : >"$logs/verdict.log"
 "${cmd[@]}" >"$logs/qemu.log" 2>&1 9>&- &
 pid=$!
-trap 'kill -9 $pid 2>/dev/null; rm -rf "$root"' EXIT
+trap 'kill -9 $pid 2>/dev/null || true; rm -rf "$root"' EXIT
 trap 'exit 130' INT TERM
 began=$SECONDS start=$SECONDS booted=''
 status=0
