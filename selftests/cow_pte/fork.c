@@ -1348,6 +1348,51 @@ static void vfork_of_a_sharer(void)
 	unmap_blocks(p, nr);
 }
 
+/*
+ * fork shares several tables in one go.  A mapping that ends in a block ends the run:
+ * what else is mapped there decides about that block.
+ */
+static void run_of_tables(void)
+{
+	const unsigned long nr = 40, few = 4, half = BLOCK_PAGES / 2;
+	char *p = map_blocks(nr + 1), *rest = p + nr * BLOCK + BLOCK / 2;
+	struct events before;
+	unsigned long b;
+	long background;
+	pid_t pid;
+
+	for (b = 0; b <= nr; b++)
+		fill(p, b * BLOCK_PAGES, few, ORIGIN);
+	fill(p, nr * BLOCK_PAGES + half, few, PARENT);
+	check(!madvise(rest, BLOCK / 2, MADV_DONTFORK), "MADV_DONTFORK");
+	/* also makes these tables shared, and dormant */
+	background = background_shares() - (long)nr;
+	steps_reset();
+	for (b = 0; b <= nr; b++)
+		fill(p, b * BLOCK_PAGES + b % few, 1, PARENT);
+	events_get(&before);
+	pid = xfork();
+	if (!pid) {
+		check(read_faults(rest), "memory that is not to be inherited is");
+		for (b = 0; b <= nr; b++) {
+			verify(p, b * BLOCK_PAGES + b % few, 1, PARENT);
+			verify(p, b * BLOCK_PAGES + (b + 1) % few, 1, ORIGIN);
+			fill(p, b * BLOCK_PAGES + (b + 1) % few, 1, CHILD);
+		}
+		verify(p, few, half - few, OWNER_ZERO);
+		done();
+	}
+	expect_events(&before, EV_SHARE, ==, (long)nr + background);
+	expect_events(&before, EV_FB_VMA, >=, 1);
+	join(pid);
+	for (b = 0; b <= nr; b++) {
+		verify(p, b * BLOCK_PAGES + b % few, 1, PARENT);
+		verify(p, b * BLOCK_PAGES + (b + 1) % few, 1, ORIGIN);
+	}
+	verify(p, nr * BLOCK_PAGES + half, few, PARENT);
+	unmap_blocks(p, nr + 1);
+}
+
 static const struct cow_case cases[] = {
 	{ "writes of parent and child stay apart", isolation },
 	{ "break, reuse and detach are counted", events_of_one_fork },
@@ -1377,6 +1422,7 @@ static const struct cow_case cases[] = {
 	{ "hole of a private file mapping", private_file_hole },
 	{ "killed sharers", killed_sharers },
 	{ "vfork of a sharer", vfork_of_a_sharer },
+	{ "a run of tables, and a mapping that ends in a block", run_of_tables },
 };
 
 int main(int argc, char **argv)
