@@ -142,17 +142,31 @@ static void pkey(void)
 	three(&u);
 }
 
+/* The node of a page, found without a reference to it. */
+static int node_of(char *at)
+{
+	void *page = at;
+	int node = -1;
+
+	check(!syscall(SYS_move_pages, 0, 1, &page, NULL, &node, 0) && node >= 0,
+	      "move_pages: %d, %s", node, strerror(errno));
+	return node;
+}
+
 /* mbind with MPOL_MF_MOVE leaves pages of several processes where they are. */
 static void bind_act(char *p)
 {
-	unsigned long nodes = 1 << 1;
+	int node = plain ? 0 : node_of(AT(7));
+	unsigned long nodes = 1UL << !node;
 
 	check(!syscall(SYS_mbind, p, NR * BLOCK, 2 /* MPOL_BIND */, &nodes, 8, 2) ||
 	      errno == EIO, "mbind: %s", strerror(errno));
 	verify(p, 0, PAGES, ORIGIN);
+	check(plain || node_of(AT(7)) == node, "a page of several processes has moved");
 	/* MPOL_MF_MOVE_ALL moves them, for all */
 	check(!syscall(SYS_mbind, p, NR * BLOCK, 2, &nodes, 8, 4), "mbind: %s",
 	      strerror(errno));
+	check(plain || node_of(AT(7)) == !node, "MPOL_MF_MOVE_ALL has moved nothing");
 }
 
 static void bind_pages(void)
