@@ -33,7 +33,7 @@ help:
 #:   make run       the main job: fork times, redis            30 cold, 12 warm
 #:   make test      harness and selftests, flavour debug       40 cold, 10 warm
 #:   make check-each does each patch build, with the feature and without?  15
-#:   make breakages break the kernel on purpose, see the tests fail       80
+#:   make breakages break the kernel on purpose, see the tests fail       90
 #:   make fuzz      the differential fuzzer, ARGS="--seconds 600"            4
 #:   make races     all operations against each other, ARGS="-r 1000"        10
 #:   make endurance 10,000 forks under pressure, 1,000 sharers, 50 generations  15
