@@ -27,7 +27,7 @@ report=$(tr -d '\r' <"$verdict" | awk '
 		else if (status != 0 && status != 4) print "failed " name ": exit status " status
 	}
 	/^@begin / {
-		name = $2; plan = ""; seen = bad = twice = 0; open = 1; ran++
+		name = $2; plan = ""; seen = bad = twice = notes = 0; open = 1; ran++
 		delete number
 		next
 	}
@@ -42,7 +42,13 @@ report=$(tr -d '\r' <"$verdict" | awk '
 	/^@tainted / { if ($2 != 0) print "splat the kernel is tainted: " $2; next }
 	!open { next }
 	/^1\.\.[0-9]+/ { plan = substr($1, 4); next }
-	/^ *not ok/ { bad++; line = $0; sub(/^ */, "", line); print "failed " name ": " line }
+	# What a test said before a case failed tells why.
+	/^# / { said[++notes % 8] = $0; next }
+	/^ *not ok/ {
+		bad++; line = $0; sub(/^ */, "", line); print "failed " name ": " line
+		for (i = notes > 7 ? notes - 7 : 1; i <= notes; i++) print "why " said[i % 8]
+	}
+	/^ *(not )?ok/ { notes = 0 }
 	/^ *ok/ { if (/# SKIP/) { skips++; print "skipped " name ": " $0 } else oks++ }
 	/^(not )?ok/ {
 		seen++
@@ -66,7 +72,7 @@ splats=$(tr -d '\r' <"$console" 2>/dev/null | sed -E 's/^(\[ *[0-9]+\.[0-9]+\](\
 
 read -r _ passed ran skips < <(grep '^count ' <<<"$report")
 grep '^skipped ' <<<"$report" || true
-findings=$(grep -vE '^(count|skipped) ' <<<"$report" || true)
+findings=$(grep -vE '^(count|skipped|why) ' <<<"$report" || true)
 [ -z "$splats" ] || findings+=$'\n'splat\ console.log:${splats//$'\n'/$'\n'splat console.log:}
 [ "$vm" != 124 ] || findings+=$'\n'"timeout the VM reached its time limit"
 [ "$vm" != 5 ] || findings+=$'\n'"short the VM was lost before the end of the job"
@@ -76,6 +82,7 @@ findings=$(grep . <<<"$findings" || true)
 failed=0
 if [ -n "$findings" ]; then
 	say "$findings"
+	sed -n 's/^why /  /p' <<<"$report"
 	failed=$(wc -l <<<"$findings")
 	say "see $logs"
 fi

@@ -39,7 +39,7 @@ uint64_t seed;
 volatile uint64_t *slots;
 
 static unsigned int rounds_percent = 100;
-static unsigned int timeout_s = 150;
+static unsigned int timeout_s = 400;
 static long background;
 
 /* One page that all processes of a case share. */

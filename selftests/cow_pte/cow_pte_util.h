@@ -202,4 +202,16 @@ int cgroup_write(const char *file, const char *value);
 uint64_t rnd(uint64_t *state);
 bool feature_present(void);
 
+/* Since Linux 6.7 in linux/fs.h */
+struct scan_arg {
+	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
+	uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+#define PAGEMAP_SCAN_IOCTL	_IOWR('f', 16, struct scan_arg)
+#define SCAN_WP_MATCHING	1
+#define SCAN_CHECK_WPASYNC	2
+#define SCAN_IS_WRITTEN		2
+#define UFFD_ASYNC_WP		(1 << 15)
+#define UFFD_WP_UNPOPULATED	(1 << 13)
+
 #endif /* COW_PTE_UTIL_H */

@@ -4,6 +4,7 @@
  * a reference to a page gets the page of the process it asked for, and nobody
  * else's writes appear in it, nor its writes elsewhere.
  */
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -16,6 +17,8 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -770,6 +773,89 @@ static void pinned_after_fork(void)
 	close(fd);
 }
 
+/* A page of the core file @core that was dumped from @addr, or NULL. */
+static const char *core_page(const char *core, size_t size, const char *addr)
+{
+	const Elf64_Ehdr *ehdr = (const void *)core;
+	const Elf64_Phdr *phdr = (const void *)(core + ehdr->e_phoff);
+	unsigned long at = (unsigned long)addr, offset;
+	unsigned int i;
+
+	for (i = 0; i < ehdr->e_phnum; i++, phdr++) {
+		if (phdr->p_type != PT_LOAD || at < phdr->p_vaddr ||
+		    at >= phdr->p_vaddr + phdr->p_filesz)
+			continue;
+		offset = phdr->p_offset + at - phdr->p_vaddr;
+		return offset + PAGE <= size ? core + offset : NULL;
+	}
+	return NULL;
+}
+
+/*
+ * A core dump has every page of the process, and copies no table for it.  What the
+ * sharers wrote before is not in it, and they go on as ever.
+ */
+static void core_dump(void)
+{
+	static const char pattern[] = "/proc/sys/kernel/core_pattern";
+	const char *dir = getenv("COW_PTE_TEST_DIR");
+	struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
+	char *p = map_blocks(8), name[128], old[128] = "";
+	const char *core, *page;
+	unsigned long i, pages = 8 * BLOCK_PAGES;
+	int fd = open(pattern, O_RDONLY), status;
+	struct events before;
+	struct stat st;
+	pid_t pid;
+
+	check(fd >= 0 && read(fd, old, sizeof(old) - 1) > 0, "core_pattern");
+	close(fd);
+	snprintf(name, sizeof(name), "%s/cow_pte_core.%d", dir ? dir : "/tmp", getpid());
+	steps_reset();
+	fill(p, 0, pages, ORIGIN);
+	pid = fork_sharing(8);
+	if (!pid) {
+		setrlimit(RLIMIT_CORE, &unlimited);
+		prctl(PR_SET_DUMPABLE, 1);
+		fill(p, 5, 1, ACTOR);
+		arrive(DID);
+		await(WROTE, 1);
+		kill(getpid(), SIGQUIT);
+		fail("alive");
+	}
+	await(DID, 1);
+	fill(p, BLOCK_PAGES + 3, 1, OTHER);
+	if (write_file(pattern, "%s", name))
+		skip_case("core_pattern: %s", strerror(errno));
+	events_get(&before);
+	arrive(WROTE);
+	check(waitpid(pid, &status, 0) == pid, "waitpid");
+	write_file(pattern, "%s", old);
+	/* those of the stack and the like, if any, and not the blocks */
+	expect_events(&before, EV_BREAK, <=, 3);
+	expect_events(&before, EV_DETACH, >=, 6);
+	check(WIFSIGNALED(status) && WTERMSIG(status) == SIGQUIT, "status %#x", status);
+	fd = open(name, O_RDONLY);
+	unlink(name);
+	if (!WCOREDUMP(status) || fd < 0)
+		skip_case("no core file");
+	check(!fstat(fd, &st), "fstat");
+	core = mmap(NULL, st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	check(core != MAP_FAILED, "mmap of the core file");
+	for (i = 0; i < pages; i++) {
+		page = core_page(core, st.st_size, p + i * PAGE);
+		check(page && page_is(page, i, i == 5 ? ACTOR : ORIGIN),
+		      "page %lu in the core file", i);
+	}
+	munmap((void *)core, st.st_size);
+	close(fd);
+	fill(p, 2 * BLOCK_PAGES, 1, OTHER);
+	for (i = 0; i < pages; i++)
+		verify(p, i, 1, i == BLOCK_PAGES + 3 || i == 2 * BLOCK_PAGES ?
+		       OTHER : ORIGIN);
+	unmap_blocks(p, 8);
+}
+
 static const struct cow_case cases[] = {
 	{ "O_DIRECT read", direct_read },
 	{ "O_DIRECT write", direct_write },
@@ -784,6 +870,7 @@ static const struct cow_case cases[] = {
 	{ "shared futex in private memory", shared_futex },
 	{ "io_uring buffers pinned before the fork", pinned_before_fork },
 	{ "io_uring buffers pinned after the fork", pinned_after_fork },
+	{ "core dump", core_dump },
 };
 
 int main(int argc, char **argv)

@@ -84,6 +84,18 @@ static void both_sides(const struct act *a)
 	}
 }
 
+/*
+ * How many tables this process has had to copy.  Once more for those that the
+ * reading itself makes it copy.
+ */
+static long own_breaks(void)
+{
+	if (plain)
+		return 0;
+	status_kb(0, "CowPTEBreaks");
+	return status_kb(0, "CowPTEBreaks");
+}
+
 #define CASE(name, breaks)						\
 static void name(void)							\
 {									\
@@ -355,10 +367,13 @@ CASE(move_pages, 2)
 /* mremap of a whole block, which moves the PMD entry, over another shared one. */
 static void move_block_act(char *p)
 {
-	void *ret = mremap(AT(0), BLOCK, BLOCK, MREMAP_MAYMOVE | MREMAP_FIXED,
-			   AT(1024));
+	long before = own_breaks();
 
-	check(ret == AT(1024), "mremap");
+	check(mremap(AT(0), BLOCK, BLOCK, MREMAP_MAYMOVE | MREMAP_FIXED,
+		     AT(1024)) == AT(1024), "mremap");
+	/* what is unmapped is not copied */
+	check(plain || own_breaks() == before + 1, "%ld tables were copied",
+	      own_breaks() - before);
 }
 
 static void move_block_view(char *p)
@@ -436,8 +451,12 @@ CASE(resize, 1)
 /* mlock and munlock: what is locked is the actor's, and the count comes back. */
 static void lock_act(char *p)
 {
-	long before, locked;
+	long before = own_breaks(), locked;
 
+	/* nothing is locked, and so nothing changes */
+	check(!munlock(p, PAGES * PAGE), "munlock");
+	check(plain || own_breaks() == before, "munlock has copied %ld tables",
+	      own_breaks() - before);
 	vmstat_refresh();
 	before = vmstat("nr_mlock");
 	if (mlock(AT(100), 600 * PAGE))
@@ -450,7 +469,10 @@ static void lock_act(char *p)
 	locked = vmstat("nr_mlock") - before;
 	check(plain || locked <= 64, "nr_mlock is %ld higher after munlock", locked);
 	check(!status_kb(0, "VmLck"), "VmLck %ld kB", status_kb(0, "VmLck"));
-	check(!mlock(AT(1030), 10 * PAGE), "mlock");
+	before = own_breaks();
+	check(!syscall(SYS_mlock2, AT(1030), 10 * PAGE, 1 /* MLOCK_ONFAULT */),
+	      "mlock2: %s", strerror(errno));
+	check(plain || own_breaks() == before + 1, "locked in a shared table");
 }
 
 static void lock_view(char *p)
@@ -529,11 +551,16 @@ static void dormant_advice(void)
 /* Huge pages collapsed from a shared block are the actor's alone, or none. */
 static void collapse_act(char *p)
 {
+	long before;
+
 	madvise(AT(0), NR * BLOCK, MADV_HUGEPAGE);
+	before = own_breaks();
 	/* EINVAL: fork has left no page that can be written without a copy */
 	if (madvise(AT(512), BLOCK, MADV_COLLAPSE))
 		check(errno == EAGAIN || errno == EINVAL, "MADV_COLLAPSE: %s",
 		      strerror(errno));
+	check(plain || own_breaks() == before + 1, "%ld tables were copied",
+	      own_breaks() - before);
 	madvise(AT(0), NR * BLOCK, MADV_NOHUGEPAGE);
 	verify(p, 0, PAGES, ORIGIN);
 	fill(p, 600, 20, ACTOR);
@@ -615,12 +642,14 @@ static void uffd_act(char *p)
 		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
 	};
 	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	long before = own_breaks();
 
 	if (fd < 0)
 		skip_case("userfaultfd: %s", strerror(errno));
 	if (ioctl(fd, UFFDIO_API, &api))
 		skip_case("userfaultfd without write protection");
 	check(!ioctl(fd, UFFDIO_REGISTER, &reg), "UFFDIO_REGISTER");
+	check(plain || own_breaks() == before + (long)NR, "registered and shared");
 	check(!madvise(AT(300), PAGE, MADV_DONTNEED), "madvise");
 	pattern_page(buf, 300, ACTOR);
 	check(!ioctl(fd, UFFDIO_COPY, &copy), "UFFDIO_COPY");
@@ -693,18 +722,6 @@ static void uffd_grown(void)
 	close(fd);
 	unmap_blocks(p, 2);
 }
-
-/* Since Linux 6.7 in linux/fs.h */
-struct scan_arg {
-	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
-	uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
-};
-#define PAGEMAP_SCAN_IOCTL	_IOWR('f', 16, struct scan_arg)
-#define SCAN_WP_MATCHING	1
-#define SCAN_CHECK_WPASYNC	2
-#define SCAN_IS_WRITTEN		2
-#define UFFD_ASYNC_WP		(1 << 15)
-#define UFFD_WP_UNPOPULATED	(1 << 13)
 
 /* The same with PAGEMAP_SCAN, which leaves markers in empty entries. */
 static void scan_grown(void)

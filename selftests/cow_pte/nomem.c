@@ -531,6 +531,111 @@ static void nomem_leave(void)
 	unmap_blocks(p, NR);
 }
 
+#define MAX_REGIONS	(BLOCK_PAGES + 64)
+
+/* PAGEMAP_SCAN of @arg: pages found below @end, or -1. */
+static long scan_pages(struct scan_arg *arg, uint64_t flags, char *end)
+{
+	static struct { uint64_t start, end, categories; } vec[MAX_REGIONS];
+	static int fd = -1;
+	long n, i, pages = 0;
+
+	if (fd < 0)
+		fd = open("/proc/self/pagemap", O_RDONLY);
+	check(fd >= 0, "pagemap");
+	arg->vec = (uintptr_t)vec;
+	arg->vec_len = MAX_REGIONS;
+	arg->flags = flags;
+	n = ioctl(fd, PAGEMAP_SCAN_IOCTL, arg);
+	if (n < 0)
+		return -1;
+	for (i = 0; i < n; i++) {
+		if (vec[i].end > (uintptr_t)end)
+			vec[i].end = (uintptr_t)end;
+		if (vec[i].start < vec[i].end)
+			pages += (vec[i].end - vec[i].start) / PAGE;
+	}
+	return pages;
+}
+
+/*
+ * Reset what is known of written pages in a private block, and of the pages of a
+ * shared block behind it that the mapping has grown into.  @nth fails: then the first
+ * block must not have been reset.  Returns 0 if there was no such allocation, 1, or
+ * 2 if the call failed.
+ */
+static int scan_once(unsigned int nth)
+{
+	char *p = map_blocks(2);
+	struct uffdio_api api = {
+		.api = UFFD_API, .features = UFFD_ASYNC_WP | UFFD_WP_UNPOPULATED,
+	};
+	struct uffdio_register reg = {
+		.range = { (uintptr_t)p, BLOCK }, .mode = UFFDIO_REGISTER_MODE_WP,
+	};
+	struct scan_arg scan = {
+		.size = sizeof(scan), .start = (uintptr_t)p,
+		.end = (uintptr_t)AT(BLOCK_PAGES + 64),
+		.category_mask = SCAN_IS_WRITTEN, .return_mask = SCAN_IS_WRITTEN,
+	};
+	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK), ret;
+	long pages;
+	pid_t pid;
+
+	if (fd < 0 || ioctl(fd, UFFDIO_API, &api))
+		skip_case("userfaultfd: %s", strerror(errno));
+	steps_reset();
+	fill(p, 0, 2 * BLOCK_PAGES, ORIGIN);
+	check(!munmap(AT(BLOCK_PAGES), BLOCK / 2), "munmap");
+	check(!ioctl(fd, UFFDIO_REGISTER, &reg), "UFFDIO_REGISTER");
+	pid = fork_sharing(1);
+	if (!pid) {
+		await(GO, 1);
+		verify(p, BLOCK_PAGES + BLOCK_PAGES / 2, BLOCK_PAGES / 2, ORIGIN);
+		done();
+	}
+	check(mremap(p, BLOCK, BLOCK + 64 * PAGE, 0) == p, "mremap: %s",
+	      strerror(errno));
+	/* page in what the test itself uses */
+	check(scan_pages(&scan, 0, AT(BLOCK_PAGES)) == BLOCK_PAGES,
+	      "not all is written");
+	arm(0);
+	arm(nth);
+	pages = scan_pages(&scan, SCAN_WP_MATCHING | SCAN_CHECK_WPASYNC,
+			   AT(BLOCK_PAGES));
+	ret = disarm();
+	if (pages < 0) {
+		check(errno == ENOMEM && ret, "allocation %u: %s", nth, strerror(errno));
+		ret = 2;
+		check(scan_pages(&scan, 0, AT(BLOCK_PAGES)) == BLOCK_PAGES,
+		      "allocation %u: reset, and the caller was not told", nth);
+		pages = scan_pages(&scan, SCAN_WP_MATCHING | SCAN_CHECK_WPASYNC,
+				   AT(BLOCK_PAGES));
+	}
+	check(pages == BLOCK_PAGES, "allocation %u: %ld pages", nth, pages);
+	check(scan_pages(&scan, 0, AT(BLOCK_PAGES)) == 0, "not reset");
+	arrive(GO);
+	join(pid);
+	close(fd);
+	unmap_blocks(p, 2);
+	return ret;
+}
+
+static void nomem_scan(void)
+{
+	unsigned int nth = 0, reported = 0;
+	int ret;
+
+	needs_injection();
+	do {
+		check(++nth < MAX_NTH, "no end of failures");
+		ret = scan_once(nth);
+		reported += ret == 2;
+	} while (ret);
+	note("%u allocations failed, %u times the call did", nth - 1, reported);
+	check(reported, "no failure was reported");
+}
+
 static const struct cow_case cases[] = {
 	{ "fork", nomem_fork },
 	{ "fork beside another child", nomem_second_fork },
@@ -547,6 +652,7 @@ static const struct cow_case cases[] = {
 	{ "mlock", nomem_lock },
 	{ "process_vm_writev", nomem_vm_write },
 	{ "userfaultfd", nomem_uffd },
+	{ "PAGEMAP_SCAN", nomem_scan },
 	{ "exit", nomem_leave },
 };
 

@@ -178,6 +178,30 @@ static void bind_pages(void)
 	three(&u);
 }
 
+/* move_pages: the same, page by page; one that is where it should be stays there. */
+static void move_act(char *p)
+{
+	int here = node_of(AT(7)), there = !here, status = 99;
+	void *page = AT(7);
+
+	check(!syscall(SYS_move_pages, 0, 1, &page, &here, &status, 2 /* MPOL_MF_MOVE */),
+	      "move_pages: %s", strerror(errno));
+	check(status == here, "to the node where it is: %d", status);
+	check(syscall(SYS_move_pages, 0, 1, &page, &there, &status, 2) >= 0,
+	      "move_pages: %s", strerror(errno));
+	check(status == -EACCES, "a page of several processes: %d", status);
+	check(node_of(AT(7)) == here, "a page of several processes has moved");
+}
+
+static void move_pages(void)
+{
+	static const struct user u = { move_act, all_origin, all_origin, -1, 0 };
+
+	if (access("/sys/devices/system/node/node1", F_OK))
+		skip_case("one NUMA node");
+	three(&u);
+}
+
 static void migrate_act(char *p)
 {
 	unsigned long from = 1, to = 2;
@@ -399,8 +423,11 @@ static void uprobe(void)
 
 /* ---- those who only look ---- */
 
-/* What runs beside the three while they read, and leaves the tables shared. */
-static void watched(void (*start)(pid_t pid), void (*stop)(void))
+/*
+ * What runs beside the three while they read, and leaves the tables shared.  They
+ * read on until @seen, if there is one, says that it has come by.
+ */
+static void watched(void (*start)(pid_t pid), void (*stop)(void), bool (*seen)(void))
 {
 	char *p = map_blocks(NR);
 	struct events before;
@@ -419,14 +446,77 @@ static void watched(void (*start)(pid_t pid), void (*stop)(void))
 	verify(p, 0, 1, ORIGIN);
 	start(getpid());
 	events_get(&before);
-	for (i = 0; i < rounds(40); i++)
+	for (i = 0; i < rounds(40) || (seen && !seen() && i < 1000); i++)
 		verify(p, 0, PAGES, ORIGIN);
 	expect_events(&before, EV_BREAK, <=, 1);
+	check(plain || !seen || seen(), "nobody has come by");
 	stop();
 	arrive(DID);
 	join(pid);
 	fill(p, 0, PAGES, ACTOR);
 	verify(p, 0, PAGES, ACTOR);
+	unmap_blocks(p, NR);
+}
+
+#define KSM	"/sys/kernel/mm/ksm/"
+
+/* KSM merges pages of three processes that share their table. */
+static void ksm(void)
+{
+	long sleep_ms = read_long(KSM "sleep_millisecs"), run = read_long(KSM "run");
+	long scan = read_long(KSM "pages_to_scan");
+	char *p = map_blocks(NR);
+	unsigned long same = 128, i;
+	struct events before;
+	unsigned int me = 0;
+	pid_t pid = 0;
+	int tries;
+
+	if (run < 0)
+		skip_case("no KSM");
+	steps_reset();
+	fill(p, 0, PAGES, ORIGIN);
+	memset(p, 0x5a, same * PAGE);
+	check(!madvise(p, BLOCK, MADV_MERGEABLE), "MADV_MERGEABLE: %s", strerror(errno));
+	events_get(&before);
+	while (me < 2) {
+		pid = fork_sharing(NR);
+		if (pid)
+			break;
+		me++;
+	}
+	barrier(SHARED, 3);
+	if (!me) {
+		write_file(KSM "sleep_millisecs", "1");
+		write_file(KSM "pages_to_scan", "4096");
+		write_file(KSM "run", "1");
+		/* each table has been changed for its process, not in one for all */
+		for (tries = 0; tries < 600 &&
+		     read_long(KSM "pages_sharing") < 3 * (long)same - 3; tries++)
+			usleep(100 * 1000);
+		write_file(KSM "run", "%ld", run);
+		write_file(KSM "sleep_millisecs", "%ld", sleep_ms);
+		write_file(KSM "pages_to_scan", "%ld", scan);
+		note("%ld pages are merged", read_long(KSM "pages_sharing"));
+		check(tries < 600, "nothing is merged");
+		expect_events(&before, EV_BREAK, >=, 2);
+	}
+	barrier(DID, 3);
+	for (i = 0; i < same * PAGE; i += PAGE)
+		check(p[i] == 0x5a && p[i + PAGE - 1] == 0x5a, "page %lu", i / PAGE);
+	verify(p, same, PAGES - same, ORIGIN);
+	barrier(SEEN, 3);
+	fill(p, me, 20, WRITER + me);
+	barrier(WROTE, 3);
+	verify(p, me, 20, WRITER + me);
+	for (i = 30 * PAGE; i < same * PAGE; i += PAGE)
+		check(p[i] == 0x5a && p[i + PAGE - 1] == 0x5a, "page %lu", i / PAGE);
+	barrier(DONE, 3);
+	if (me == 2)
+		done();
+	join(pid);
+	if (me)
+		done();
 	unmap_blocks(p, NR);
 }
 
@@ -454,12 +544,25 @@ static void damon_stop(void)
 
 static void damon(void)
 {
-	watched(damon_start, damon_stop);
+	watched(damon_start, damon_stop, NULL);
+}
+
+static long numa_updates;
+static char *numa_witness;
+
+/* The scan has been at a table that is not shared, and not the first time. */
+static bool numa_seen(void)
+{
+	verify(numa_witness, 0, BLOCK_PAGES, ORIGIN);
+	return vmstat("numa_pte_updates") > numa_updates + 4 * (long)BLOCK_PAGES;
 }
 
 static void numa_start(pid_t pid)
 {
 	(void)pid;
+	numa_witness = map_blocks(1);
+	fill(numa_witness, 0, BLOCK_PAGES, ORIGIN);
+	numa_updates = vmstat("numa_pte_updates");
 	if (access("/sys/devices/system/node/node1", F_OK) ||
 	    write_file("/proc/sys/kernel/numa_balancing", "1"))
 		skip_case("no NUMA balancing");
@@ -478,7 +581,7 @@ static void numa_stop(void)
 
 static void numa_balancing(void)
 {
-	watched(numa_start, numa_stop);
+	watched(numa_start, numa_stop, numa_seen);
 }
 
 /* Ageing of the multi-gen LRU walks the page tables of all processes. */
@@ -531,7 +634,7 @@ static void lru_gen_stop(void)
 
 static void lru_gen(void)
 {
-	watched(lru_gen_start, lru_gen_stop);
+	watched(lru_gen_start, lru_gen_stop, NULL);
 }
 
 /* ---- advice from outside, reaping, time namespaces, huge pages ---- */
@@ -583,6 +686,8 @@ static void reaped(void)
 
 		steps_reset();
 		fill(p, 0, PAGES, ORIGIN);
+		/* the reaper goes from mapping to mapping, several in a block */
+		check(!madvise(AT(100), 300 * PAGE, MADV_RANDOM), "MADV_RANDOM");
 		pid = fork_sharing(NR);
 		if (!pid) {
 			if (round % 2)
@@ -696,11 +801,13 @@ static void split_huge_page(void)
 static const struct cow_case cases[] = {
 	{ "pkey_mprotect", pkey },
 	{ "mbind", bind_pages },
+	{ "move_pages", move_pages },
 	{ "migrate_pages", migrate },
 	{ "soft offline", soft_offline },
 	{ "hwpoison", hwpoison },
 	{ "AF_PACKET ring into a hole", packet_into_hole },
 	{ "uprobe", uprobe },
+	{ "KSM", ksm },
 	{ "DAMON", damon },
 	{ "NUMA balancing", numa_balancing },
 	{ "multi-gen LRU", lru_gen },
