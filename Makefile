@@ -47,6 +47,8 @@ help:
 #:   make mbox      the series as one file for git am                       0.2
 #:   make deb       packages of a patched kernel; CONFIG=, LOCALMOD=1     hours
 #:   make bench     every figure, unpatched and patched; ARGS="quick base on"  35
+#:   make apps      Redis, AFL++ and Python, plain and sharing                20
+#:   make kselftest the tests as a part of a kernel tree                      3
 #:   make clean     remove the objects; make distclean removes build/
 #:
 #: Overridable: BUILD= (build directory), O= (object directory of the kernel),
@@ -55,7 +57,7 @@ help:
 
 NAMES ?=
 ARGS ?=
-.PHONY: fuzz races endurance load kcsan userland mmtests
+.PHONY: fuzz races endurance load kcsan userland mmtests apps kselftest
 races: apply
 	@$(S)/build.sh debug
 	@$(S)/endurance.sh $(or $(ARGS),-r 1000) races
@@ -67,6 +69,14 @@ endurance load: apply
 kcsan: apply
 	@$(S)/build.sh kcsan
 	@$(S)/kcsan.sh
+
+kselftest: apply
+	@$(S)/build.sh debug
+	@$(S)/kselftest.sh
+
+apps: apply
+	@$(S)/build.sh vm
+	@$(S)/apps.sh $(ARGS)
 
 mmtests: apply
 	@$(S)/mmtests.sh

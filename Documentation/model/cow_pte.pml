@@ -41,7 +41,7 @@
 #define OUT	0
 #define SHARER	1	/* in ->sharers */
 #define LEAVING	2	/* in ->leaving */
-#define LEFT	3	/* ->left is NULL: flushed by the last sharer */
+#define LEFT	3	/* ->node.next is NULL: flushed by the last sharer */
 
 byte pmd[N];		/* the PMD entry */
 byte pwc[N];		/* the CPU's copy of it */

@@ -1,0 +1,57 @@
+#!/bin/bash
+# kselftest.sh - do the tests work as tools/testing/selftests/cow_pte of a kernel tree?
+#
+# Usage: scripts/kselftest.sh [TEST]
+#
+# Copies selftests/cow_pte to tools/testing/selftests of build/linux, has the kernel's
+# own makefiles build, install and pack it, runs run_kselftest.sh with TEST (default
+# interface) from what was installed, in the VM with this machine's programs, and
+# takes the copy away.
+#
+# Environment: LINUX, BUILD, MEM, CPUS, ACCEL as for vm.sh.
+# Exit status: that of judge.sh, or 125 if something does not build.
+
+. "$(dirname "$0")/lib.sh"
+want_help "$@"
+test=${1:-interface}
+[ -f "$TOP/selftests/cow_pte/$test.c" ] || die 2 "there is no test $test"
+image=$(image debug)
+"$TOP/scripts/deps.sh" rsync perl
+lock_build
+copy=$LINUX/tools/testing/selftests/cow_pte
+[ ! -e "$copy" ] || die 2 "$copy exists already: remove it first"
+out=$BUILD/kselftest
+rm -rf "$out"
+mkdir -p "$out" "$BUILD/logs"
+trap 'rm -rf "$copy"' EXIT
+trap 'exit 130' INT TERM
+cp -r "$TOP/selftests/cow_pte" "$copy"
+{
+	make -s -C "$LINUX" O="$out/headers" headers
+	for what in install gen_tar; do
+		make -C "$LINUX/tools/testing/selftests" TARGETS=cow_pte OUTPUT="$out/obj" INSTALL_PATH="$out/install" \
+			KHDR_INCLUDES="-isystem $out/headers/usr/include" $what
+	done
+	git_linux status --porcelain --untracked-files=all >"$out/status"
+} >"$out/log" 2>&1 9>&- || die 125 "it does not build, see $out/log"
+tar=$(find "$out" "$copy/.." -maxdepth 3 -name 'kselftest.tar*' | head -n 1)
+[ -n "$tar" ] || die 125 "gen_tar has packed nothing, see $out/log"
+tar tf "$tar" | grep -q "cow_pte/$test\$" || die 125 "$tar has no $test"
+mv "$tar" "$out/" 2>/dev/null || true
+# What .gitignore of the tests forgets would show up here.
+if grep -v '^?? tools/testing/selftests/cow_pte/[^/]*\.[ch]$' "$out/status" | grep -vE '/(\.gitignore|Makefile|config|settings|launcher\.sh)$'; then
+	die 125 "the build leaves files behind that .gitignore does not name"
+fi
+
+logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-kselftest-XXXX")
+cat >"$logs/kselftest" <<-END
+	#!/bin/sh
+	. /bin/host-root
+	host_root || exit 1
+	chroot \$root /bin/bash -c 'cd $out/install && ./run_kselftest.sh -t cow_pte:$test'
+	host_root_leave
+END
+chmod +x "$logs/kselftest"
+"$TOP/scripts/vm.sh" -l "$logs" -k "$image" -t 900 -v /:host test "$logs/kselftest" || true
+grep -E '^(# selftests|ok|not ok)' "$logs/verdict.log" || true
+"$TOP/scripts/judge.sh" "$logs"
