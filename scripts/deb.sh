@@ -10,7 +10,7 @@
 # on two cores: LOCALMOD=1 builds the modules that are loaded now, and no others.
 # With "config" it stops before it builds.
 #
-#	apt install ./build/deb/linux-image-*.deb && reboot
+#	apt install ./build/deb/linux-image-*.deb ./build/deb/cow-pte_*.deb && reboot
 #
 # Environment: CONFIG, LOCALMOD, BUILD, LINUX, JOBS.  Exit status: 0, 2 set-up, 125 the
 # kernel cannot be configured or built.
@@ -62,10 +62,33 @@ grep -qx 'CONFIG_COW_PTE=y' "$out/.config" ||
 note "$(grep -c '=m$' "$out/.config" || true) modules, CONFIG_COW_PTE=y: $out/.config"
 [ "${1:-}" != config ] || exit 0
 need_space 20000
+version=$("${kbuild[@]}" kernelversion)-cowpte1
 note "building; log in $out/build.log"
 # dpkg-buildpackage leaves its results one level above the objects.
-"${kbuild[@]}" -j"$JOBS" bindeb-pkg KDEB_PKGVERSION="$("${kbuild[@]}" kernelversion)-cowpte1" >"$out/build.log" 2>&1 9>&- ||
+"${kbuild[@]}" -j"$JOBS" bindeb-pkg KDEB_PKGVERSION="$version" >"$out/build.log" 2>&1 9>&- ||
 	die 125 "the build failed, see $out/build.log"
 mv "$LINUX"/linux-*cowpte1* "$BUILD/deb/"
+
+# The launcher and its man page are a package of their own: any kernel may be running.
+pkg=$out/cow-pte-package
+rm -rf "$pkg"
+mkdir -p "$pkg/DEBIAN" "$pkg/usr/bin" "$pkg/usr/share/man/man1" "$pkg/usr/share/doc/cow-pte"
+gcc -O2 -Wall -Wextra -o "$pkg/usr/bin/cow-pte" "$LINUX/tools/mm/cow-pte.c"
+strip "$pkg/usr/bin/cow-pte"
+gzip -9n <"$LINUX/tools/mm/cow-pte.1" >"$pkg/usr/share/man/man1/cow-pte.1.gz"
+cp "$LINUX/Documentation/admin-guide/mm/cow_pte.rst" "$pkg/usr/share/doc/cow-pte/"
+cat >"$pkg/DEBIAN/control" <<END
+Package: cow-pte
+Version: $version
+Architecture: amd64
+Maintainer: $(git_linux log -1 --format='%an <%ae>' "$BRANCH")
+Depends: libc6
+Section: admin
+Priority: optional
+Description: start programs whose forks share page tables
+ cow-pte switches copy-on-write page tables on or off for a program and what it
+ starts, and shows what a process shares.  It needs a kernel with CONFIG_COW_PTE.
+END
+dpkg-deb --root-owner-group --build "$pkg" "$BUILD/deb/cow-pte_${version}_amd64.deb" >/dev/null
 note "done after $(elapsed)"
 ls "$BUILD"/deb/*.deb

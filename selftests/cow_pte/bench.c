@@ -128,6 +128,11 @@ static void bench_fork(size_t len, const char *kind)
 			field("/proc/self/smaps_rollup", "AnonHugePages"));
 		exit(1);
 	}
+	if (huge && !strcmp(kind, "mthp") &&
+	    field("/proc/self/smaps_rollup", "AnonHugePages") > 0) {
+		fprintf(stderr, "bench: these are huge pages of the whole block\n");
+		exit(1);
+	}
 	fork_time(NULL);
 	for (i = 0; i < runs; i++) {
 		touch(p, len);

@@ -226,6 +226,13 @@ void set_mode(int mode)
 	check(!prctl(PR_SET_COW_PTE, mode, 0, 0, 0), "PR_SET_COW_PTE %d", mode);
 }
 
+bool delay_windows(unsigned int us, unsigned int points)
+{
+	return !write_file("/sys/kernel/debug/cow_pte/delay_points", "%#x",
+			   us ? points : ~0U) &&
+	       !write_file("/sys/kernel/debug/cow_pte/delay_us", "%u", us);
+}
+
 bool feature_present(void)
 {
 	struct events e;
@@ -637,6 +644,18 @@ long vmstat(const char *field)
 }
 
 /* Fold the per-CPU differences, so that the totals are exact. */
+/*
+ * How many tables this process has had to copy.  Once more for those that the
+ * reading itself makes it copy.
+ */
+long own_breaks(void)
+{
+	if (plain)
+		return 0;
+	status_kb(0, "CowPTEBreaks");
+	return status_kb(0, "CowPTEBreaks");
+}
+
 void vmstat_refresh(void)
 {
 	write_file("/proc/sys/vm/stat_refresh", "1");
@@ -944,6 +963,8 @@ static void run_case(const struct cow_case *c)
 	alarm(0);
 	kill(-pid, SIGKILL);
 	case_pid = 0;
+	if (!plain)
+		delay_windows(0, 0);
 	/* The runner is the reaper of all that the case left. */
 	while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
 		;

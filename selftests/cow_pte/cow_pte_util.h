@@ -136,6 +136,15 @@ long event_delta(const struct events *since, enum cow_event ev);
 				event_names[ev], __d, #op, __n);	\
 	} while (0)
 
+/*
+ * In a DEBUG_VM kernel: who is in one of the windows of @points (bits as in
+ * mm/cow_pte.c) is held up by up to @us microseconds each time; 0 ends it.  False if
+ * the kernel cannot do that.
+ */
+#define WINDOW_COPY	0x04	/* copy complete, not published, lock held */
+#define WINDOW_INPLACE	0x80	/* about to change an entry for all, lock held */
+bool delay_windows(unsigned int us, unsigned int points);
+
 /* Ordering between the processes of a case: counters that can be waited for. */
 #define NR_STEPS	32
 void steps_reset(void);
@@ -172,6 +181,8 @@ bool write_faults(char *p);
 
 /* What the kernel tells. */
 long status_kb(pid_t pid, const char *field);
+/* tables that this process had to copy because they were shared */
+long own_breaks(void);
 void status_fields(pid_t pid, const char *const *names, long *kb, unsigned int nr);
 long meminfo_kb(const char *field);
 long vmstat(const char *field);

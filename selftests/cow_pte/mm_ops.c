@@ -84,18 +84,6 @@ static void both_sides(const struct act *a)
 	}
 }
 
-/*
- * How many tables this process has had to copy.  Once more for those that the
- * reading itself makes it copy.
- */
-static long own_breaks(void)
-{
-	if (plain)
-		return 0;
-	status_kb(0, "CowPTEBreaks");
-	return status_kb(0, "CowPTEBreaks");
-}
-
 #define CASE(name, breaks)						\
 static void name(void)							\
 {									\

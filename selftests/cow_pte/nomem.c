@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -499,6 +500,69 @@ static void nomem_second_fork(void)
 	unmap_blocks(p, NR);
 }
 
+/* The half of a block that another thread unmaps, and how long it waits before. */
+static char *half;
+static volatile unsigned long spins;
+static volatile int go;
+
+static void *unmapper(void *arg)
+{
+	unsigned long i;
+
+	(void)arg;
+	while (!go)
+		;
+	for (i = 0; i < spins; i++)
+		__asm__ volatile("" ::: "memory");
+	check(!munmap(half, BLOCK / 2), "munmap: %s", strerror(errno));
+	return NULL;
+}
+
+/*
+ * A fork that fails between two mappings of a block, whose table is shared by then,
+ * gives it back before another thread of the parent can unmap the one the child has
+ * not got: else the child would be the last sharer of pages it has no mapping for.
+ */
+static void nomem_fork_unmap(void)
+{
+	unsigned int nth = 0, round, failed;
+	uint64_t state = seed;
+	struct events before;
+
+	needs_injection();
+	events_get(&before);
+	do {
+		check(++nth < MAX_NTH, "no end of failures");
+		failed = 0;
+		for (round = 0; round < rounds(4); round++) {
+			char *p = map_blocks(1);
+			pthread_t thread;
+			pid_t pid;
+
+			half = AT(BLOCK_PAGES / 2);
+			check(!madvise(half, BLOCK / 2, MADV_RANDOM), "MADV_RANDOM");
+			fill(p, 0, BLOCK_PAGES, ORIGIN);
+			go = 0;
+			spins = rnd(&state) % 200000;
+			check(!pthread_create(&thread, NULL, unmapper, NULL),
+			      "pthread_create");
+			arm(0);
+			arm(nth);
+			go = 1;
+			pid = fork();
+			if (!pid)
+				_exit(0);
+			failed += disarm();
+			pthread_join(thread, NULL);
+			if (pid > 0)
+				join(pid);
+			verify(p, 0, BLOCK_PAGES / 2, ORIGIN);
+			unmap_blocks(p, 1);
+		}
+	} while (failed);
+	expect_events(&before, EV_SHARE, >=, 1);
+}
+
 /* What must not fail needs no memory: munmap of whole blocks and exit. */
 static void nomem_leave(void)
 {
@@ -639,6 +703,7 @@ static void nomem_scan(void)
 static const struct cow_case cases[] = {
 	{ "fork", nomem_fork },
 	{ "fork beside another child", nomem_second_fork },
+	{ "fork that fails while another thread unmaps", nomem_fork_unmap },
 	{ "write fault", nomem_write },
 	{ "fault of an empty page", nomem_read_hole },
 	{ "mprotect", nomem_protect },

@@ -7,11 +7,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -697,6 +699,181 @@ static void migrate_shared(void)
 	}
 }
 
+static void run_on(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set))
+		skip_case("no CPU %d", cpu);
+}
+
+#define WATCHED	16UL	/* so few that the simplest of TLBs has room for all */
+
+/* Reads the same pages again and again, each time from the TLB if it can. */
+static void read_until(char *p, int stop)
+{
+	uint64_t want[WATCHED], got;
+	unsigned long i;
+
+	run_on(1);
+	for (i = 0; i < WATCHED; i++)
+		want[i] = *(volatile uint64_t *)AT(i);
+	arrive(READY);
+	for (i = 0; !slots[stop]; i = (i + 1) % WATCHED) {
+		got = *(volatile uint64_t *)AT(i);
+		check(got == want[i], "page %lu was %#llx and is %#llx", i,
+		      (unsigned long long)want[i], (unsigned long long)got);
+	}
+}
+
+/* Has the pages of @p swapped out, and others put into their place. */
+static void replace_pages(char *p, int stop)
+{
+	unsigned int i;
+	char *q;
+
+	run_on(0);
+	await(READY, 1);
+	reclaim(p, "Swap", FEW * PAGE / 1024 / 2);
+	for (i = 0; i < 4; i++) {
+		q = map_blocks(4);
+		fill(q, 0, 4 * BLOCK_PAGES, GRANDCHILD);
+		unmap_blocks(q, 4);
+	}
+	slots[stop] = 1;
+}
+
+/* Pages go to swap while another sharer reads them: its TLB is flushed too. */
+static void swapped_under_reader(void)
+{
+	unsigned int round;
+
+	if (!have_swap())
+		skip_case("no swap");
+	cgroup_enter();
+	for (round = 0; round < rounds(4); round++) {
+		char *p = map_blocks(1);
+		struct events before;
+		pid_t pid;
+
+		steps_reset();
+		slots[10] = 0;
+		fill(p, 0, FEW, ORIGIN);
+		pid = fork_sharing(1);
+		events_get(&before);
+		if ((round % 2) == !pid)
+			read_until(p, 10);
+		else
+			replace_pages(p, 10);
+		if (!pid)
+			done();
+		join(pid);
+		expect_events(&before, EV_INPLACE, >=, 1);
+		verify(p, 0, FEW, ORIGIN);
+		unmap_blocks(p, 1);
+	}
+}
+
+/* A thread of control that moves all pages of its own block until it is told. */
+static void move_block(char *p, int stop)
+{
+	static void *addr[BLOCK_PAGES];
+	static int nodes[BLOCK_PAGES], status[BLOCK_PAGES];
+	unsigned long i, n;
+
+	for (n = 0; !slots[stop]; n++) {
+		for (i = 0; i < BLOCK_PAGES; i++) {
+			addr[i] = AT(i);
+			nodes[i] = n % 2;
+		}
+		check(syscall(SYS_move_pages, 0, BLOCK_PAGES, addr, nodes, status,
+			      MOVE_ALL) >= 0, "move_pages: %s", strerror(errno));
+		slots[stop + 1] = n + 1;
+	}
+}
+
+/* Who reads a page that is being migrated waits for that, and copies no table. */
+static void read_migrating(void)
+{
+	char *p = map_blocks(1);
+	struct rusage start, end;
+	long breaks;
+	pid_t pid;
+
+	if (access("/sys/devices/system/node/node1", F_OK))
+		skip_case("one NUMA node only");
+	steps_reset();
+	slots[10] = slots[11] = 0;
+	fill(p, 0, BLOCK_PAGES, ORIGIN);
+	pid = fork_sharing(1);
+	if (!pid) {
+		move_block(p, 10);
+		verify(p, 0, BLOCK_PAGES, ORIGIN);
+		done();
+	}
+	if (!plain && !delay_windows(100, WINDOW_INPLACE))
+		note("no delays, little is seen");
+	breaks = own_breaks();
+	getrusage(RUSAGE_SELF, &start);
+	do {
+		verify(p, 0, BLOCK_PAGES, ORIGIN);
+		getrusage(RUSAGE_SELF, &end);
+	} while (slots[11] < rounds(20) || end.ru_minflt == start.ru_minflt);
+	slots[10] = 1;
+	delay_windows(0, 0);
+	check(plain || own_breaks() == breaks, "%ld tables were copied",
+	      own_breaks() - breaks);
+	note("waited %ld times", end.ru_minflt - start.ru_minflt);
+	join(pid);
+	unmap_blocks(p, 1);
+}
+
+/*
+ * Migration has found the table of a process, and waits for its lock until the
+ * process has got another one: then it must not change the first in its name.
+ */
+static void break_migrating(void)
+{
+	unsigned int round;
+
+	if (access("/sys/devices/system/node/node1", F_OK))
+		skip_case("one NUMA node only");
+	for (round = 0; round < rounds(12); round++) {
+		char *p = map_blocks(1);
+		struct events before;
+		pid_t pid;
+
+		steps_reset();
+		slots[10] = slots[11] = 0;
+		fill(p, 0, BLOCK_PAGES, ORIGIN);
+		pid = fork_sharing(1);
+		if (!pid) {
+			move_block(p, 10);
+			verify(p, 0, BLOCK_PAGES, ORIGIN);
+			fill(p, 0, BLOCK_PAGES, CHILD);
+			verify(p, 0, BLOCK_PAGES, CHILD);
+			done();
+		}
+		while (slots[11] < 1 + round % 3)
+			;
+		if (!plain)
+			delay_windows(20000, WINDOW_COPY);
+		events_get(&before);
+		fill(p, 7, 1, PARENT);
+		expect_events(&before, EV_BREAK, >=, 1);
+		delay_windows(0, 0);
+		slots[10] = 1;
+		verify(p, 0, 7, ORIGIN);
+		verify(p, 7, 1, PARENT);
+		verify(p, 8, BLOCK_PAGES - 8, ORIGIN);
+		join(pid);
+		verify(p, 8, BLOCK_PAGES - 8, ORIGIN);
+		unmap_blocks(p, 1);
+	}
+}
+
 /* Whole processes move between nodes while they fork. */
 static void migrate_against_fork(void)
 {
@@ -727,6 +904,7 @@ static void migrate_against_fork(void)
 }
 
 static const struct cow_case cases[] = {
+	{ "swap-out under a reader", swapped_under_reader },
 	{ "swap-out in place", swap_out },
 	{ "sharers leave with pages in swap", exit_swapped },
 	{ "swapoff", swap_off },
@@ -738,6 +916,8 @@ static const struct cow_case cases[] = {
 	{ "a cgroup that is full", full_group },
 	{ "compaction against fork", compaction_against_fork },
 	{ "move_pages of shared pages", migrate_shared },
+	{ "a read of pages that move", read_migrating },
+	{ "a break under pages that move", break_migrating },
 	{ "migration against fork", migrate_against_fork },
 };
 
