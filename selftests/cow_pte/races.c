@@ -452,6 +452,86 @@ static void freed_under_reader(void)
 	signal(SIGSEGV, SIG_DFL);
 }
 
+/* Read pages that are about to go until that faults; it must, once @slot is set. */
+static void read_until_fault(char *p, int slot)
+{
+	uint64_t want = *(volatile uint64_t *)AT(0);
+	bool told = false;
+	unsigned long i;
+
+	run_on(1);
+	for (i = 0; i < FEW; i++)
+		(void)*(volatile uint64_t *)AT(i);
+	arrive(LOOKED);
+	if (sigsetjmp(gone, 1))
+		return;
+	for (i = 0; ; i = (i + 1) % FEW) {
+		uint64_t v = *(volatile uint64_t *)AT(i);
+
+		check(i || v == want, "a page that was freed was read: %#llx",
+		      (unsigned long long)v);
+		check(!told || i, "truncated pages can be read");
+		if (!i)
+			told = slots[slot];
+	}
+}
+
+/*
+ * A file is truncated while another sharer reads it, each time from its TLB if it can.
+ * Three share: the one who is visited first, the one at the head of the list, and one
+ * who is neither.
+ */
+static void truncated_under_reader(void)
+{
+	struct sigaction sa = { .sa_handler = on_fault };
+	unsigned int round, i;
+
+	sigaction(SIGBUS, &sa, NULL);
+	for (round = 0; round < rounds(12); round++) {
+		unsigned int me, reads = round % 3, truncates = !reads;
+		int fd = test_file(BLOCK_PAGES, ORIGIN);
+		char *p = map_file_blocks(1, fd), *q;
+		pid_t pids[2] = { 0 };
+		struct events before;
+
+		steps_reset();
+		slots[20] = 0;
+		/* fork copies a private mapping only if it has pages of its own */
+		fill(p, BLOCK_PAGES - 1, 1, ORIGIN);
+		read_pages(p, 0, FEW);
+		events_get(&before);
+		for (me = 2; me > 0; me--) {
+			pids[me - 1] = fork_sharing(1);
+			if (!pids[me - 1])
+				break;
+		}
+		if (me == reads) {
+			read_until_fault(p, 20);
+		} else if (me == truncates) {
+			run_on(0);
+			await(LOOKED, 1);
+			check(!ftruncate(fd, 0), "ftruncate: %s", strerror(errno));
+			q = map_blocks(NR);
+			for (i = 0; i < NR; i++)
+				fill(q, i * BLOCK_PAGES, FEW, LATER);
+			slots[20] = 1;
+			unmap_blocks(q, NR);
+		} else {
+			await(LOOKED, 1);
+			while (!slots[20])
+				usleep(1000);
+		}
+		if (me)
+			done();
+		join(pids[0]);
+		join(pids[1]);
+		expect_events(&before, EV_INPLACE, >=, 1);
+		unmap_blocks(p, 1);
+		close(fd);
+	}
+	signal(SIGBUS, SIG_DFL);
+}
+
 #define CASE(i) static void case_##i(void) { against_all(&actions[i]); }
 CASE(0) CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7)
 CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14)
@@ -473,6 +553,7 @@ static const struct cow_case cases[] = {
 	{ "swapoff against all", case_13 },
 	{ "GUP against all", case_14 },
 	{ "pages freed under a reader", freed_under_reader },
+	{ "pages truncated under a reader", truncated_under_reader },
 };
 
 int main(int argc, char **argv)

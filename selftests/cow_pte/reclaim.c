@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -699,83 +698,6 @@ static void migrate_shared(void)
 	}
 }
 
-static void run_on(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	if (sched_setaffinity(0, sizeof(set), &set))
-		skip_case("no CPU %d", cpu);
-}
-
-#define WATCHED	16UL	/* so few that the simplest of TLBs has room for all */
-
-/* Reads the same pages again and again, each time from the TLB if it can. */
-static void read_until(char *p, int stop)
-{
-	uint64_t want[WATCHED], got;
-	unsigned long i;
-
-	run_on(1);
-	for (i = 0; i < WATCHED; i++)
-		want[i] = *(volatile uint64_t *)AT(i);
-	arrive(READY);
-	for (i = 0; !slots[stop]; i = (i + 1) % WATCHED) {
-		got = *(volatile uint64_t *)AT(i);
-		check(got == want[i], "page %lu was %#llx and is %#llx", i,
-		      (unsigned long long)want[i], (unsigned long long)got);
-	}
-}
-
-/* Has the pages of @p swapped out, and others put into their place. */
-static void replace_pages(char *p, int stop)
-{
-	unsigned int i;
-	char *q;
-
-	run_on(0);
-	await(READY, 1);
-	reclaim(p, "Swap", FEW * PAGE / 1024 / 2);
-	for (i = 0; i < 4; i++) {
-		q = map_blocks(4);
-		fill(q, 0, 4 * BLOCK_PAGES, GRANDCHILD);
-		unmap_blocks(q, 4);
-	}
-	slots[stop] = 1;
-}
-
-/* Pages go to swap while another sharer reads them: its TLB is flushed too. */
-static void swapped_under_reader(void)
-{
-	unsigned int round;
-
-	if (!have_swap())
-		skip_case("no swap");
-	cgroup_enter();
-	for (round = 0; round < rounds(4); round++) {
-		char *p = map_blocks(1);
-		struct events before;
-		pid_t pid;
-
-		steps_reset();
-		slots[10] = 0;
-		fill(p, 0, FEW, ORIGIN);
-		pid = fork_sharing(1);
-		events_get(&before);
-		if ((round % 2) == !pid)
-			read_until(p, 10);
-		else
-			replace_pages(p, 10);
-		if (!pid)
-			done();
-		join(pid);
-		expect_events(&before, EV_INPLACE, >=, 1);
-		verify(p, 0, FEW, ORIGIN);
-		unmap_blocks(p, 1);
-	}
-}
-
 /* A thread of control that moves all pages of its own block until it is told. */
 static void move_block(char *p, int stop)
 {
@@ -904,7 +826,6 @@ static void migrate_against_fork(void)
 }
 
 static const struct cow_case cases[] = {
-	{ "swap-out under a reader", swapped_under_reader },
 	{ "swap-out in place", swap_out },
 	{ "sharers leave with pages in swap", exit_swapped },
 	{ "swapoff", swap_off },
