@@ -773,20 +773,19 @@ static void time_namespace(void)
 /* Tables that came of the split of a huge page, and the huge zero page beside. */
 static void split_huge_page(void)
 {
-	char *p = map_blocks(NR);
 	unsigned int round;
 	pid_t pid, second;
 
 	for (round = 0; round < rounds(3); round++) {
+		char *p = map_blocks(NR);
+
 		steps_reset();
-		check(!madvise(p, NR * BLOCK, MADV_HUGEPAGE), "MADV_HUGEPAGE");
-		check(!madvise(p, NR * BLOCK, MADV_DONTNEED), "MADV_DONTNEED");
+		if (madvise(p, NR * BLOCK, MADV_HUGEPAGE))
+			skip_case("MADV_HUGEPAGE: %s", strerror(errno));
 		read_pages(p, 0, 1);			/* the huge zero page */
 		fill(p, BLOCK_PAGES, 2 * BLOCK_PAGES, ORIGIN);
-		if (smaps_kb(0, p, "AnonHugePages") < 2048) {
-			note("no huge page");
-			break;
-		}
+		if (smaps_kb(0, p, "AnonHugePages") < 2048)
+			skip_case("no huge page");
 		/* split: one by protection, one by a hole */
 		check(!mprotect(AT(BLOCK_PAGES + 9), PAGE, PROT_READ), "mprotect");
 		check(!mprotect(AT(BLOCK_PAGES + 9), PAGE, PROT_READ | PROT_WRITE),
@@ -811,8 +810,50 @@ static void split_huge_page(void)
 		verify(p, 2 * BLOCK_PAGES + 5, 1, OWNER_ZERO);
 		verify(p, 2 * BLOCK_PAGES + 200, 30, WRITER);
 		verify(p, 0, BLOCK_PAGES, OWNER_ZERO);
+		unmap_blocks(p, NR);
 	}
-	unmap_blocks(p, NR);
+}
+
+/* After a fork the entry of a huge page is read-only, as that of a shared table is. */
+static void huge_beside(void)
+{
+	unsigned int round;
+	pid_t pid;
+
+	for (round = 0; round < rounds(4); round++) {
+		char *p = map_blocks(NR);
+
+		steps_reset();
+		if (madvise(p, BLOCK, MADV_HUGEPAGE))
+			skip_case("MADV_HUGEPAGE: %s", strerror(errno));
+		fill(p, 0, PAGES, ORIGIN);
+		if (smaps_kb(0, p, "AnonHugePages") < 2048)
+			skip_case("no huge page");
+		pid = fork_sharing(NR - 1);
+		if ((round % 2) == !pid) {
+			/* goes through all tables that it shares */
+			check(!mprotect(p, NR * BLOCK, PROT_READ), "mprotect: %s",
+			      strerror(errno));
+			check(plain || smaps_kb(0, p, "AnonHugePages") >= 2048,
+			      "the huge page is gone");
+			verify(p, 0, PAGES, ORIGIN);
+			check(!mprotect(p, NR * BLOCK, PROT_READ | PROT_WRITE),
+			      "mprotect: %s", strerror(errno));
+			fill(p, 7, 600, ACTOR);
+			verify(p, 7, 600, ACTOR);
+			arrive(DID);
+		} else {
+			await(DID, 1);
+			verify(p, 0, PAGES, ORIGIN);
+			check(!madvise(AT(3), 5 * PAGE, MADV_DONTNEED), "madvise");
+			verify(p, 3, 5, OWNER_ZERO);
+			verify(p, 8, PAGES - 8, ORIGIN);
+		}
+		if (!pid)
+			done();
+		join(pid);
+		unmap_blocks(p, NR);
+	}
 }
 
 static const struct cow_case cases[] = {
@@ -832,6 +873,7 @@ static const struct cow_case cases[] = {
 	{ "OOM reaper", reaped },
 	{ "time namespace", time_namespace },
 	{ "split huge pages", split_huge_page },
+	{ "huge pages beside shared tables", huge_beside },
 };
 
 int main(int argc, char **argv)
