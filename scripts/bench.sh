@@ -4,6 +4,7 @@
 # Usage: scripts/bench.sh [quick] [base] [off] [on]
 #        scripts/bench.sh table [DIR]
 #        scripts/bench.sh compare DIR DIR
+#        scripts/bench.sh document [DIR]
 #
 # Boots the flavour "vm" of the unpatched tree (base), of the patched one with nobody
 # opted in (off) and with sharing (on), all of them or the ones that are named, and
@@ -15,7 +16,8 @@
 # The results are in build/bench: bench.csv (kernel, workload, parameter, metric,
 # unit, value, round), about.txt, table.txt, fork.svg, writes.svg.  "table" makes table
 # and plots again; "compare" lays two such directories side by side and names what
-# differs by more than half a percent.  "quick" takes a 16th of the memory.
+# differs by more than half a percent.  "document" puts the figures into README.md, the
+# cover letter and Documentation/benchmarks.md.  "quick" takes a 16th of the memory.
 #
 # Environment: ONLY (the workloads to run), BENCH (another directory for the results), MEM (MiB, default 7168),
 # ACCEL, LINUX, BUILD.  Exit status: 0; 1 a workload failed, or "compare" found
@@ -56,7 +58,54 @@ table() { # DIR
 	note "plots: $1/fork.svg $1/writes.svg"
 }
 
+# Replace what stands between the lines of FILE that match BEGIN and END by stdin.
+between() { # FILE BEGIN END
+	local new
+	new=$(mktemp "$BUILD/between.XXXX")
+	awk -v first="$2" -v last="$3" '
+		FILENAME == "-" { text = text $0 "\n"; next }
+		inside && $0 ~ last { inside = 0; printf "%s", text; done = 1 }
+		!inside { print }
+		!done && $0 ~ first { inside = 1 }
+		END { exit !done }' - "$1" >"$new" || die 1 "$1 has no lines $2 and $3"
+	cat "$new" >"$1"
+	rm "$new"
+}
+
+document() { # DIR
+	[ -f "$1/bench.csv" ] || die 2 "$1/bench.csv is not there: run 'make bench'"
+	table "$1" >/dev/null
+	sed -n '/^the bars/,$s/^/    /p' "$1/table.txt" |
+		between "$TOP/Documentation/benchmarks.md" '^<!-- bars -->' '^<!-- end -->'
+	sed -n '/^the bars/q; s/^\(.\)/    \1/p' "$1/table.txt" |
+		between "$TOP/Documentation/benchmarks.md" '^<!-- figures -->' '^<!-- end -->'
+	awk -F, -v style=markdown "$fork_rows" "$1/bench.csv" | between "$TOP/README.md" '^[|]---' '^$'
+	awk -F, -v style=text "$fork_rows" "$1/bench.csv" |
+		between "$TOP/Documentation/cover-letter.txt" '^ +MiB ' '^$'
+	cp "$1/fork.svg" "$TOP/Documentation/fork.svg"
+}
+
+# shellcheck disable=SC2016 # it is awk's
+fork_rows='
+	$2 == "fork" { v[$1, $3, $4] = $6 }
+	END {
+		n = split("64 256 1024 4096", mib, " ")
+		for (i = 1; i <= n; i++) {
+			m = mib[i]
+			first = v["base", m, "first"]; one = v["on", m, "first"]; two = v["on", m, "repeated"]
+			if (style == "text")
+				printf "   %4d %9.1f %9.1f %9.1f\n", m, first, one, two
+			else
+				printf "| %d | %.0f | %.0f | %.0fx | %.0f | %.0fx | %.0f | %.0f |\n", m, first, one, \
+					first / one, two, first / two, v["base", m, "exit"], v["on", m, "exit"]
+		}
+	}'
+
 case ${1:-} in
+document)
+	document "${2:-$out}"
+	exit 0
+	;;
 table)
 	table "${2:-$out}"
 	exit 0

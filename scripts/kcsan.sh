@@ -31,7 +31,7 @@ tests=()
 for t; do tests+=("$programs/$t"); done
 mkdir -p "$BUILD/logs"
 logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-kcsan-XXXX")
-"$TOP/scripts/vm.sh" -l "$logs" -k "$image" -a "numa=fake=2" -t 1200 -T 3600 test "${tests[@]}" || true
+"$TOP/scripts/vm.sh" -l "$logs" -k "$image" -a "numa=fake=2 pti=on" -t 1200 -T 3600 test "${tests[@]}" || true
 
 # Functions that the series changes, as the hunks of the patches name them.
 grep -h '^@@' "$TOP"/patches/0*.patch | sed -n 's/^@@.*@@.*[ *]\([a-z_0-9]*\)(.*/\1/p' | sort -u >"$logs/hooked"

@@ -17,7 +17,8 @@
 #
 # The limits are for TCG; KVM keeps them with ease.
 #
-# Environment: MEM (MiB, default 4096), CPUS (default 2), QEMU (program),
+# Environment: MEM (MiB, default 4096), CPUS (default 2), QEMU (program), CPU (for its
+# -cpu, default max,la57=off),
 # ACCEL=auto|kvm|tcg|icount.
 # auto boots the kernel under KVM first, because a readable /dev/kvm proves
 # nothing, and remembers the answer in build/accel.  icount counts instructions:
@@ -112,8 +113,8 @@ qemu() {
 		-device "virtserialport,chardev=verdict,name=verdict")
 	case $acc in
 	kvm) cmd+=(-accel kvm -cpu "${KVM_CPU:-host}" -smp "$cpus") ;;
-	icount) cmd+=(-accel tcg -icount "shift=1,sleep=off" -cpu "max,la57=off" -smp 1) ;;
-	tcg) cmd+=(-accel "tcg,thread=multi" -cpu "max,la57=off" -smp "$cpus") ;;
+	icount) cmd+=(-accel tcg -icount "shift=1,sleep=off" -cpu "${CPU:-max,la57=off}" -smp 1) ;;
+	tcg) cmd+=(-accel "tcg,thread=multi" -cpu "${CPU:-max,la57=off}" -smp "$cpus") ;;
 	*) die 2 "ACCEL=$acc is none of auto, kvm, tcg, icount" ;;
 	esac
 	local share

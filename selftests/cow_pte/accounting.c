@@ -609,7 +609,15 @@ static void peak(void)
 {
 	static const char *const names[] = { "VmHWM", "VmRSS" };
 	const unsigned long nr = 8;
-	char *p = map_blocks(nr), *q = map_blocks(2);
+	/*
+	 * /proc reads the counters exactly, the kernel notes the peak from
+	 * what the CPUs have folded: of three counters each may hold back
+	 * percpu_counter_batch - 1 pages.
+	 */
+	const long cpus = sysconf(_SC_NPROCESSORS_CONF);
+	const long slack = 3 * cpus * ((cpus > 16 ? 2 * cpus : 32) - 1) * 4;
+	const unsigned long fresh = 2 + slack / 2048;
+	char *p = map_blocks(nr), *q = map_blocks(fresh);
 	long before[2], after[2];
 	pid_t pid;
 
@@ -621,16 +629,17 @@ static void peak(void)
 		done();
 	}
 	/* a peak that nobody has noted yet */
-	fill(q, 0, 2 * BLOCK_PAGES, 1);
+	fill(q, 0, fresh * BLOCK_PAGES, 1);
 	status_fields(0, names, before, 2);
 	check(!madvise(p, nr * BLOCK, MADV_DONTNEED), "MADV_DONTNEED");
 	status_fields(0, names, after, 2);
 	check(after[1] < before[1] - (long)(nr - 1) * 2048, "VmRSS %ld kB, was %ld",
 	      after[1], before[1]);
-	check(after[0] >= before[0] - 256, "VmHWM %ld kB, was %ld", after[0], before[0]);
+	check(after[0] >= before[0] - slack, "VmHWM %ld kB, was %ld, of which %ld may be missing",
+	      after[0], before[0], slack);
 	arrive(0);
 	join(pid);
-	unmap_blocks(q, 2);
+	unmap_blocks(q, fresh);
 	unmap_blocks(p, nr);
 }
 

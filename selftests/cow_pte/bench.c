@@ -112,14 +112,11 @@ static void release(struct idle idle)
 	ok(idle.pid);
 }
 
-static void bench_fork(size_t len, const char *kind)
+static char *fork_map(size_t len, const char *kind)
 {
-	static uint64_t second[MAX_SAMPLES], leave[MAX_SAMPLES];
 	bool huge = kind && strcmp(kind, "4k");
-	unsigned long i;
-	char *p;
+	char *p = bench_map(len, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 
-	p = bench_map(len, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 	/* A read comes first in touch(), and would map zero pages. */
 	memset(p, 1, len);
 	if (huge && !strcmp(kind, "thp") &&
@@ -133,9 +130,28 @@ static void bench_fork(size_t len, const char *kind)
 		fprintf(stderr, "bench: these are huge pages of the whole block\n");
 		exit(1);
 	}
+	return p;
+}
+
+static void bench_fork(size_t len, const char *kind)
+{
+	static uint64_t second[MAX_SAMPLES], leave[MAX_SAMPLES];
+	bool fresh = kind && !strcmp(kind, "mthp");
+	char *p = fork_map(len, kind);
+	unsigned long i;
+
 	fork_time(NULL);
 	for (i = 0; i < runs; i++) {
-		touch(p, len);
+		/*
+		 * A write after fork copies 4 KiB out of a larger folio: only
+		 * memory that was never shared is in folios of that size.
+		 */
+		if (fresh) {
+			munmap(p, len);
+			p = fork_map(len, kind);
+		} else {
+			touch(p, len);
+		}
 		sample[i] = fork_time(&leave[i]);
 		second[i] = fork_time(&leave[i]);
 	}

@@ -643,7 +643,6 @@ long vmstat(const char *field)
 	return find_value(text, field);
 }
 
-/* Fold the per-CPU differences, so that the totals are exact. */
 /*
  * How many tables this process has had to copy.  Once more for those that the
  * reading itself makes it copy.
@@ -656,6 +655,7 @@ long own_breaks(void)
 	return status_kb(0, "CowPTEBreaks");
 }
 
+/* Fold the per-CPU differences, so that the totals are exact. */
 void vmstat_refresh(void)
 {
 	write_file("/proc/sys/vm/stat_refresh", "1");
