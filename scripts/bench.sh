@@ -79,6 +79,8 @@ document() { # DIR
 		between "$TOP/Documentation/benchmarks.md" '^<!-- bars -->' '^<!-- end -->'
 	sed -n '/^the bars/q; s/^\(.\)/    \1/p' "$1/table.txt" |
 		between "$TOP/Documentation/benchmarks.md" '^<!-- figures -->' '^<!-- end -->'
+	awk -F, "$cost_rows" "$1/bench.csv" |
+		between "$TOP/Documentation/benchmarks.md" '^<!-- costs -->' '^<!-- end -->'
 	awk -F, -v style=markdown "$fork_rows" "$1/bench.csv" | between "$TOP/README.md" '^[|]---' '^$'
 	awk -F, -v style=text "$fork_rows" "$1/bench.csv" |
 		between "$TOP/Documentation/cover-letter.txt" '^ +MiB ' '^$'
@@ -99,6 +101,30 @@ fork_rows='
 				printf "| %d | %.0f | %.0f | %.0fx | %.0f | %.0fx | %.0f | %.0f |\n", m, first, one, \
 					first / one, two, first / two, v["base", m, "exit"], v["on", m, "exit"]
 		}
+	}'
+
+# What one block costs: differences of figures, 500 instructions for a microsecond.
+# shellcheck disable=SC2016
+cost_rows='
+	$5 == "us" { v[$1 "," $2 "," $3 "," $4] = $6 }
+	function row(what, us, lines) { printf "| %s | %d | %s |\n", what, int(us * 50 + 0.5) * 10, lines }
+	function block(key) { return (v[key "1024," metric] - v[key "2," metric]) / 511 }
+	END {
+		print "\n| | instructions | what is touched, in cache lines |\n|---|---|---|"
+		metric = "first"
+		row("plain fork", block("base,fork,"), "both tables (64 each), 512 struct page")
+		row("share, the first time", block("on,fork,"),
+			"the table (64); PMD entry, struct page, lock and struct cow_pte_table of the table, two records")
+		metric = "repeated"
+		row("share again", block("on,fork,"),
+			"PMD entries, struct page, lock and struct cow_pte_table, the new record and its neighbour")
+		metric = "exit"
+		row("let go at exit", block("on,fork,"), "the same")
+		row("break", v["on,write,1024,first_in_block"] - v["on,write,1024,second_in_block"],
+			"both tables (64 each), 512 struct page, once")
+		row("reuse, with the fault", (v["on,retouch,1024,rewrite"] - 16 * v["on,ops,64,write_again"]) / 512,
+			"PMD entry, struct cow_pte_table, the record")
+		print ""
 	}'
 
 case ${1:-} in
