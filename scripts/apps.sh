@@ -51,5 +51,5 @@ tr -d '\r' <"$logs/verdict.log" | sed -n 's/^app,//p' >"$out/apps.csv"
 awk -F, '{ k = $1 ", " $3; if (!(k in unit)) name[++n] = k; unit[k] = $4; v[k, $2] = $5 }
 	END { printf "%-50s %-9s %12s %12s %8s\n", "program", "unit", "plain", "shared", "ratio"
 	for (i = 1; i <= n; i++) { k = name[i]; printf "%-50s %-9s %12s %12s %8s\n", k, unit[k], v[k, "off"], v[k, "on"],
-		v[k, "off"] > 0 ? sprintf("%.3f", v[k, "on"] / v[k, "off"]) : "-" } }' "$out/apps.csv" | tee "$out/table.txt"
+		(v[k, "off"] > 0 ? sprintf("%.3f", v[k, "on"] / v[k, "off"]) : "-") } }' "$out/apps.csv" | tee "$out/table.txt"
 "$TOP/scripts/judge.sh" "$logs"

@@ -36,7 +36,7 @@ cp -r "$TOP/selftests/cow_pte" "$copy"
 } >"$out/log" 2>&1 9>&- || die 125 "it does not build, see $out/log"
 tar=$(find "$out" "$copy/.." -maxdepth 3 -name 'kselftest.tar*' | head -n 1)
 [ -n "$tar" ] || die 125 "gen_tar has packed nothing, see $out/log"
-tar tf "$tar" | grep -q "cow_pte/$test\$" || die 125 "$tar has no $test"
+[[ $(tar tf "$tar") == *cow_pte/$test* ]] || die 125 "$tar has no $test"
 mv "$tar" "$out/" 2>/dev/null || true
 # What .gitignore of the tests forgets would show up here.
 if grep -v '^?? tools/testing/selftests/cow_pte/[^/]*\.[ch]$' "$out/status" | grep -vE '/(\.gitignore|Makefile|config|settings|launcher\.sh)$'; then
@@ -48,7 +48,7 @@ cat >"$logs/kselftest" <<-END
 	#!/bin/sh
 	. /bin/host-root
 	host_root || exit 1
-	chroot \$root /bin/bash -c 'cd $out/install && ./run_kselftest.sh -t cow_pte:$test'
+	chroot \$root /bin/bash -c 'cd $out/install && ./run_kselftest.sh -t cow_pte:$test | cat'
 	host_root_leave
 END
 chmod +x "$logs/kselftest"

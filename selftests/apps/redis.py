@@ -5,7 +5,8 @@
 Usage: redis.py KEYS
 
 Fills a server with KEYS values of 1000 bytes, has one client set random keys, one at a
-time, and says BGSAVE three times in the middle of that.  Prints lines "metric unit
+time, while another one says BGSAVE, three times: the command that meets the fork waits
+for it.  Prints lines "metric unit
 value": what the fork took, how long commands took during the saves, and by how much
 the memory of the system grew.
 """
@@ -23,9 +24,15 @@ class Client:
         self.s.connect(path)
         self.f = self.s.makefile("rb")
 
-    def __call__(self, *words):
+    def send(self, *words):
         words = [str(w).encode() for w in words]
         self.s.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words))
+
+    def __call__(self, *words):
+        self.send(*words)
+        return self.reply()
+
+    def reply(self):
         line = self.f.readline().rstrip()
         if line[:1] == b"-":
             sys.exit("redis: " + line[1:].decode())
@@ -54,12 +61,12 @@ def main():
         except OSError:
             time.sleep(0.1)
     redis("DEBUG", "POPULATE", keys, "key", 1000)
+    saver = Client(path)
     value = "x" * 1000
     forks, peak, during, grown = [], 0, [], []
     for _ in range(3):
         before = meminfo()
-        redis("BGSAVE")
-        forks.append(int(redis.info("stats")["latest_fork_usec"]))
+        saver.send("BGSAVE")
         n = 0
         while True:
             key = "key:%d" % random.randrange(keys)
@@ -67,6 +74,9 @@ def main():
             redis("SET", key, value)
             during.append((time.perf_counter_ns() - start) / 1000)
             n += 1
+            if n == 1:
+                saver.reply()
+                forks.append(int(redis.info("stats")["latest_fork_usec"]))
             if n % 200 == 0:
                 peak = max(peak, meminfo() - before)
                 if redis.info("persistence")["rdb_bgsave_in_progress"] == "0":

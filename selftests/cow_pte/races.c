@@ -456,7 +456,7 @@ static void freed_under_reader(void)
 static void read_until_fault(char *p, int slot)
 {
 	uint64_t want = *(volatile uint64_t *)AT(0);
-	bool told = false;
+	volatile bool told = false;	/* kept over siglongjmp() */
 	unsigned long i;
 
 	run_on(1);
