@@ -17,7 +17,7 @@
 # unit, value, round), about.txt, table.txt, fork.svg, writes.svg.  "table" makes table
 # and plots again; "compare" lays two such directories side by side and names what
 # differs by more than half a percent.  "document" puts the figures into README.md, the
-# cover letter and Documentation/benchmarks.md.  "quick" takes a 16th of the memory.
+# cover letter and Documentation/benchmarks.md, with those of apps.sh.  "quick" takes a 16th of the memory.
 #
 # Environment: ONLY (the workloads to run), BENCH (another directory for the results), MEM (MiB, default 7168),
 # ACCEL, LINUX, BUILD.  Exit status: 0; 1 a workload failed, or "compare" found
@@ -85,6 +85,8 @@ document() { # DIR
 	awk -F, -v style=text "$fork_rows" "$1/bench.csv" |
 		between "$TOP/Documentation/cover-letter.txt" '^ +MiB ' '^$'
 	cp "$1/fork.svg" "$TOP/Documentation/fork.svg"
+	[ ! -f "$BUILD/apps/table.txt" ] || sed 's/^/    /' "$BUILD/apps/table.txt" |
+		between "$TOP/Documentation/benchmarks.md" '^<!-- programs -->' '^<!-- end -->'
 }
 
 # shellcheck disable=SC2016 # it is awk's

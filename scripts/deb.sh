@@ -36,6 +36,7 @@ if [ -z "$config" ]; then
 	config=$out/.config.base
 fi
 [ -f "$config" ] || die 2 "$config is not there"
+config=$(realpath "$config")
 note "configuration: $config"
 cc=gcc
 ! command -v ccache >/dev/null || cc="ccache gcc"
@@ -49,13 +50,12 @@ CONFIG_DEBUG_INFO_NONE=y
 # CONFIG_DEBUG_INFO_BTF is not set
 # CONFIG_LOCALVERSION_AUTO is not set
 END
+make_config=olddefconfig
+[ "${LOCALMOD:-0}" != 1 ] || make_config=localmodconfig
+rm -f "$out/.config"
 {
-	(cd "$LINUX" && scripts/kconfig/merge_config.sh -m -O "$out" "$config" "$out/.fragment" "$TOP/configs/cow-pte.config")
-	if [ "${LOCALMOD:-0}" = 1 ]; then
-		yes '' | "${kbuild[@]}" localmodconfig
-	else
-		"${kbuild[@]}" olddefconfig
-	fi
+	(cd "$LINUX" && scripts/kconfig/merge_config.sh -m -O "$out" "$config" "$out/.fragment" "$TOP/configs/cow-pte.config") &&
+		{ yes '' || true; } | "${kbuild[@]}" $make_config
 } >"$out/config.log" 2>&1 || die 125 "cannot configure, see $out/config.log"
 grep -qx 'CONFIG_COW_PTE=y' "$out/.config" ||
 	die 125 "CONFIG_COW_PTE did not stick: it needs x86-64 and a page table lock for each table, see $out/config.log"
