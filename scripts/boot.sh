@@ -1,12 +1,12 @@
 #!/bin/bash
 # boot.sh - a shell in the VM
 #
-# Usage: scripts/boot.sh [vm|debug]
+# Usage: scripts/boot.sh [vm|debug|gdb]
 #
 # The tests and the launcher cow-pte are in /tests; SHARE (default: your home) can be
 # read in /host.  Leave with "poweroff -f" or ^A x.
 #
-# Environment: SHARE; LINUX, BUILD, MEM, CPUS, ACCEL as for vm.sh.
+# Environment: SHARE; LINUX, BUILD, MEM, CPUS, ACCEL, GDB as for vm.sh.
 
 . "$(dirname "$0")/lib.sh"
 want_help "$@"

@@ -1,11 +1,12 @@
 #!/bin/bash
 # build.sh - build a kernel of one flavour
 #
-# Usage: scripts/build.sh vm|debug|kcsan [base]
+# Usage: scripts/build.sh vm|debug|kcsan|gdb [base]
 #
 #   vm     no debugging, for figures
 #   debug  lockdep, KASAN, DEBUG_VM, PAGE_TABLE_CHECK, fault injection
 #   kcsan  the data race detector
+#   gdb    with line numbers and types, for a debugger
 #          (configs/flavours lists the fragments of each)
 #   base   build the branch "base" (without the series) instead
 #

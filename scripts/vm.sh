@@ -18,7 +18,7 @@
 # The limits are for TCG; KVM keeps them with ease.
 #
 # Environment: MEM (MiB, default 4096), CPUS (default 2), QEMU (program), CPU (for its
-# -cpu, default max,la57=off),
+# -cpu, default max,la57=off), GDB (a port on which to wait for a debugger),
 # ACCEL=auto|kvm|tcg|icount.
 # auto boots the kernel under KVM first, because a readable /dev/kvm proves
 # nothing, and remembers the answer in build/accel.  icount counts instructions:
@@ -158,13 +158,19 @@ if [ "$accel" = auto ]; then
 fi
 
 [ "$kind" != probe ] || exit 0
+debugger=()
+if [ -n "${GDB:-}" ]; then
+	debugger=(-S -gdb "tcp:127.0.0.1:$GDB")
+	cmdline+=" nokaslr"
+	note "waiting: gdb ${image%/arch/*}/vmlinux -ex 'target remote :$GDB'"
+fi
 if [ "$kind" = shell ]; then
-	qemu "$accel" -nographic -append "console=ttyS0 quiet $cmdline"
+	qemu "$accel" -nographic ${debugger[@]+"${debugger[@]}"} -append "console=ttyS0 quiet $cmdline"
 	say "${cmd[*]}"
 	exec "${cmd[@]}"
 fi
 
-qemu "$accel" -display none -serial "file:$logs/console.log" -append "console=ttyS0 $cmdline"
+qemu "$accel" -display none ${debugger[@]+"${debugger[@]}"} -serial "file:$logs/console.log" -append "console=ttyS0 $cmdline"
 printf '%q ' "${cmd[@]}" >"$logs/command"
 say "${cmd[*]}"
 : >"$logs/verdict.log"
