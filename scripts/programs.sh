@@ -12,9 +12,15 @@ need gcc make
 out=$BUILD/selftests
 mkdir -p "$out"
 log=$BUILD/selftests.log
+# Two runs at a time may use the same programs: one builds, and nothing is ever half there.
+exec 8>"$BUILD/selftests.lock"
+flock 8
+compile() { # PROGRAM SOURCE
+	gcc -O2 -Wall -Wextra -static -o "$out/.$1.new" "$2" && mv "$out/.$1.new" "$out/$1"
+}
 if ! { make -s -j"$JOBS" -C "$TOP/selftests/cow_pte" OUTPUT="$out" CC=gcc LDFLAGS=-static CPPFLAGS=-Werror=unused all &&
-	gcc -O2 -Wall -static -o "$out/fork_smoke" "$TOP/selftests/harness/fork_smoke.c" &&
-	gcc -O2 -Wall -Wextra -static -o "$out/cow-pte" "$LINUX/tools/mm/cow-pte.c" &&
+	compile fork_smoke "$TOP/selftests/harness/fork_smoke.c" &&
+	compile cow-pte "$LINUX/tools/mm/cow-pte.c" &&
 	cp "$TOP/selftests/cow_pte/launcher.sh" "$out/"; } >"$log" 2>&1; then
 	grep -m 5 -E 'error|Error' "$log" >&2 || tail -n 5 "$log" >&2
 	die 125 "the test programs do not build, see $log"
