@@ -93,7 +93,7 @@ ok=0
 wait $pid || ok=$?
 if [ $ok -ne 0 ]; then
 	grep -m 5 -E '(error|Error|undefined reference)' "$log" >&2 || tail -n 5 "$log" >&2
-	die 125 "the build failed, see $log"
+	die 125 "the build failed, see $log; after a build that was killed run 'make clean' first"
 fi
 note "flavour $flavour built in $(elapsed)"
 say "$out/arch/x86/boot/bzImage"
