@@ -825,8 +825,50 @@ static void migrate_against_fork(void)
 	unmap_blocks(p, NR);
 }
 
+/*
+ * A page that was read back from swap past the swap cache has a clean entry and no
+ * copy in swap.  A child that does not want it, and says so with MADV_FREE, must not
+ * make reclaim believe that nobody does.
+ */
+static void lazily_freed(void)
+{
+	const unsigned long nr = BLOCK_PAGES;
+	int mode;
+
+	if (!have_swap())
+		skip_case("no swap");
+	for (mode = 0; mode < 2; mode++) {
+		char *p = map_blocks(1);
+		struct events events;
+		unsigned long n, swapped = 0;
+		pid_t pid;
+
+		set_mode(mode);
+		fill(p, 0, nr, ORIGIN);
+		check(!madvise(p, BLOCK, MADV_PAGEOUT), "MADV_PAGEOUT: %s", strerror(errno));
+		for (n = 0; n < nr; n++)
+			swapped += pagemap(0, AT(n)) >> 62 & 1;
+		if (swapped < nr / 2)
+			skip_case("%lu of %lu pages went to swap", swapped, nr);
+		verify(p, 0, nr, ORIGIN);
+		events_get(&events);
+		pid = mode ? fork_sharing(1) : xfork();
+		if (!pid) {
+			check(!madvise(p, BLOCK, MADV_FREE), "MADV_FREE: %s", strerror(errno));
+			done();
+		}
+		join(pid);
+		if (mode)
+			expect_events(&events, EV_BREAK, >=, 1);
+		check(!madvise(p, BLOCK, MADV_PAGEOUT), "MADV_PAGEOUT: %s", strerror(errno));
+		verify(p, 0, nr, ORIGIN);
+		unmap_blocks(p, 1);
+	}
+}
+
 static const struct cow_case cases[] = {
 	{ "swap-out in place", swap_out },
+	{ "pages that a child does not want", lazily_freed },
 	{ "sharers leave with pages in swap", exit_swapped },
 	{ "swapoff", swap_off },
 	{ "swapoff spares what has no swap", swap_off_spares },
