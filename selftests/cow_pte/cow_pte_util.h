@@ -143,6 +143,7 @@ long event_delta(const struct events *since, enum cow_event ev);
  */
 #define WINDOW_COPY	0x04	/* copy complete, not published, lock held */
 #define WINDOW_INPLACE	0x80	/* about to change an entry for all, lock held */
+#define WINDOW_CLEARED	0x100	/* entry cleared for all, new one not set, lock held */
 bool delay_windows(unsigned int us, unsigned int points);
 
 /* Ordering between the processes of a case: counters that can be waited for. */

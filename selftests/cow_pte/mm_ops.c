@@ -19,7 +19,7 @@
 #include "cow_pte_util.h"
 
 enum { ORIGIN = 1, ACTOR, OTHER, CHILD };
-enum { DID, WROTE, LEAVE };
+enum { DID, WROTE, LEAVE, READY };
 
 #define NR	3UL
 #define PAGES	(NR * BLOCK_PAGES)
@@ -509,10 +509,13 @@ static void dormant_advice(void)
 	steps_reset();
 	pid = fork_sharing(NR);
 	if (!pid) {
+		arrive(READY);
 		await(DID, 1);
 		verify(p, 0, PAGES, ORIGIN);
 		done();
 	}
+	/* the child has broken what it cannot run without */
+	await(READY, 1);
 	events_get(&before);
 	madvise(p, NR * BLOCK, MADV_PAGEOUT);
 	for (i = 0; i < PAGES; i++)

@@ -735,7 +735,7 @@ static void read_migrating(void)
 		verify(p, 0, BLOCK_PAGES, ORIGIN);
 		done();
 	}
-	if (!plain && !delay_windows(100, WINDOW_INPLACE))
+	if (!plain && !delay_windows(100, WINDOW_INPLACE | WINDOW_CLEARED))
 		note("no delays, little is seen");
 	breaks = own_breaks();
 	getrusage(RUSAGE_SELF, &start);

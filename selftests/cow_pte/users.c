@@ -37,7 +37,7 @@
 #endif
 
 enum { ORIGIN = 1, ACTOR, WRITER };	/* and WRITER + 1, WRITER + 2 */
-enum { SHARED, DID, SEEN, WROTE, DONE, LEAVE };
+enum { SHARED, DID, SEEN, WROTE, DONE, LEAVE, READY };
 
 #define NR		3UL
 #define PAGES		(NR * BLOCK_PAGES)
@@ -438,10 +438,12 @@ static void watched(void (*start)(pid_t pid), void (*stop)(void), bool (*seen)(v
 	fill(p, 0, PAGES, ORIGIN);
 	pid = fork_sharing(NR);
 	if (!pid) {
+		arrive(READY);
 		await(DID, 1);
 		verify(p, 0, PAGES, ORIGIN);
 		done();
 	}
+	await(READY, 1);
 	/* page in what runs below, so that only the watcher could break */
 	verify(p, 0, 1, ORIGIN);
 	start(getpid());
