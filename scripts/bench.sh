@@ -19,7 +19,7 @@
 # differs by more than half a percent.  "document" puts the figures into README.md, the
 # cover letter and Documentation/benchmarks.md, with those of apps.sh.  "quick" takes a 16th of the memory.
 #
-# Environment: ONLY (the workloads to run), BENCH (another directory for the results), MEM (MiB, default 7168),
+# Environment: ONLY (the workloads to run: "write fork,64"), BENCH (another directory for the results), MEM (MiB, default 7168),
 # ACCEL, LINUX, BUILD.  Exit status: 0; 1 a workload failed, or "compare" found
 # differences; 2 set-up; others as judge.sh.
 

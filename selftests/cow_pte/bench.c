@@ -22,7 +22,8 @@ static const char help[] =
 "\n"
 "Sizes are MiB of 4 KiB pages, unless said.  Times are medians.\n"
 "\n"
-"  fork MIB [4k|mthp|thp]  first fork, repeated fork, exit and wait, by kind of page\n"
+"  fork MIB [4k|mthp|thp]  first fork, repeated fork, exit and wait, by kind of page;\n"
+"                          0 is the program alone\n"
 "  write MIB               writes after a fork: the first in each block, the second\n"
 "  all MIB WHO             fork, child|parent|both write all, exit\n"
 "  retouch MIB             all written again after the child has left\n"
@@ -115,10 +116,12 @@ static void release(struct idle idle)
 static char *fork_map(size_t len, const char *kind)
 {
 	bool huge = kind && strcmp(kind, "4k");
-	char *p = bench_map(len, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	/* fork of 0: of what the program is without */
+	char *p = !len ? NULL : bench_map(len, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 
 	/* A read comes first in touch(), and would map zero pages. */
-	memset(p, 1, len);
+	if (len)
+		memset(p, 1, len);
 	if (huge && !strcmp(kind, "thp") &&
 	    field("/proc/self/smaps_rollup", "AnonHugePages") < (long)(len >> 11)) {
 		fprintf(stderr, "bench: only %ld kB are in huge pages\n",
@@ -634,10 +637,10 @@ int main(int argc, char **argv)
 		snprintf(what, sizeof(what), "%s%s%s", argv[1], arg ? " " : "",
 			 arg ?: "");
 		parameter = what;
-		if (!mib || (mib % 2 && strcmp(workload, "sparse") &&
+		if ((!mib && strcmp(workload, "fork")) || (mib % 2 && strcmp(workload, "sparse") &&
 			     strcmp(workload, "again")) ||
 		    mib * MAX_SAMPLES < mib) {
-			fprintf(stderr, "bench: sizes are even and not 0\n");
+			fprintf(stderr, "bench: sizes are even, and 0 is for fork only\n");
 			return 2;
 		}
 	}
