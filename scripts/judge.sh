@@ -40,6 +40,8 @@ report=$(tr -d '\r' <"$verdict" | awk '
 	/^@leak / { sub(/^@leak /, ""); print "leak " $0; next }
 	/^@lockdep / { if ($2 != 1) print "splat lockdep has switched itself off"; next }
 	/^@tainted / { if ($2 != 0) print "splat the kernel is tainted: " $2; next }
+	/^@kmemleak off/ { print "leak kmemleak has switched itself off"; next }
+	/^@kmemleak / { if ($2 != 0) print "leak kmemleak has found " $2 " objects, see console.log"; next }
 	!open { next }
 	/^1\.\.[0-9]+/ { plan = substr($1, 4); next }
 	# What a test said before a case failed tells why.
