@@ -4,28 +4,34 @@
  *
  * Three mms, each on a CPU of its own whose TLB (the page X) and paging-structure
  * cache (the table T) are explicit state.  At the start mm 0 maps T privately, and T
- * maps X.  mm 0 forks 1, and forks 2; then everybody does anything: write faults
- * (break or reuse), unmap (detach, or zap by the last one), reclaim of X in place,
- * GUP-fast, and the CPUs walk and read and write at any time.
+ * maps X.  mm 0 forks 1, and then 0 or 1 forks 2; and everybody does anything: write
+ * faults (break or reuse), unmap (detach, or zap by the last one), truncation of X or
+ * reclaim with a batched flush, both in place, GUP-fast, and the CPUs walk and read and
+ * write at any time.
  *
- * The names are those of mm/cow_pte.c.  What is one atomic step here is under the
- * lock of the table there; a step that is not atomic here is outside of it.
+ * The names are those of mm/cow_pte.c, where comments name the steps of this file in
+ * brackets: [share], [break], [reuse], [detach], [leave], [flush], [drop],
+ * [flush leaving], [in place].  What is one atomic step here is under the lock of the
+ * table there; a step that is not atomic here is outside of it.
  *
  * N is 3, or with GUP-fast (-DGUP -DN=2) 2, to keep the states countable.
  *
- * Variants, each of which must break an assertion (scripts/model.sh):
- *   NO_FLUSH           a leaver is dropped without a flush
- *   DROP_EARLY         ... or before it
- *   KEEP_LEAVING       the last sharer does not flush those who are leaving
- *   ALL_LEAVE          the last sharer leaves, too
- *   INPLACE_SHARERS    an in-place change flushes sharers, but not who is leaving
- *   INPLACE_ONE        ... or only one sharer
- *   NO_RECHECK         GUP-fast does not look at the PMD entry again
- *   COUNT_FIRST        fork counts references before it changes the PMD entry
- *   SHARE_RW           the child's PMD entry is writable
- *   NO_FORK_FLUSH      fork does not flush the parent
- *   COUNT_UNLOCKED     a leaver counts the sharers before it takes the lock
- *   PMD_MOMENT         a break empties the PMD entry and fills it a moment later
+ * Variants, each of which must break the assertion that is named (scripts/model.sh):
+ *   NO_FLUSH         t_free    a leaver is dropped without a flush
+ *   DROP_EARLY       t_free    ... or before it
+ *   KEEP_LEAVING     t_free    the last sharer does not flush those who are leaving
+ *   ALL_LEAVE        x_in_t    the last sharer leaves, too
+ *   INPLACE_SHARERS  x_free    an in-place change flushes sharers, but not who is leaving
+ *   INPLACE_ONE      x_free    ... or only one sharer
+ *   BATCH_ONE        x_free    reclaim remembers only one sharer for its batched flush
+ *   BATCH_LATE       x_free    ... or flushes when it has let go of the page
+ *   NO_RECHECK       gup_ref   GUP-fast does not look at the PMD entry again
+ *   COUNT_FIRST      gup_ref   fork counts references before it changes the PMD entry
+ *   SHARE_RW         st        the child's PMD entry is writable
+ *   NO_FORK_FLUSH    tlb       fork does not flush the parent
+ *   COUNT_UNLOCKED   t_free    a leaver counts the sharers before it takes the lock
+ *   PMD_MOMENT       0         a break empties the PMD entry and fills it a moment later
+ *   LOSE_REFERENCE   x_refs    a break takes no reference for the copy
  */
 #ifndef N
 #define N	3
@@ -56,7 +62,10 @@ byte x_refs;		/* refcount of X */
 bool x_free;
 bool excl;		/* PageAnonExclusive of X in T */
 bool gup_ref;		/* GUP-fast has a reference of mm 0's page */
-bool forking;		/* mmap_lock of mm 0 for writing */
+bool forking;		/* mmap_lock of mm @forker for writing, its VMA locks too */
+byte forker;
+bool busy[N];		/* ... for reading, or a VMA lock: until the sharer is dropped */
+byte ended;		/* processes that have come to their end */
 bool ptl;		/* fork holds the lock of T over several steps */
 
 inline nr_sharers(n)
@@ -88,7 +97,30 @@ inline put_page()
 	fi
 }
 
-/* cow_pte_flush_leaving() */
+#define locked(m)	(forking && forker == m)
+
+#ifdef GUP
+#define PROCESSES	(N + 3)
+#else
+#define PROCESSES	(N + 2)
+#endif
+
+/* All are gone, and so are the table and what it mapped: nothing is lost */
+inline finish()
+{
+	atomic {
+		ended++;
+		if
+		:: ended == PROCESSES ->
+			assert(x_refs == x_in_t + x_own + gup_ref);
+			assert(t_free && !t_reached && !x_in_t && !x_own);
+			for (k : 0 .. N - 1) { assert(st[k] == OUT) }
+		:: else
+		fi
+	}
+}
+
+/* [flush leaving] cow_pte_flush_leaving() */
 inline flush_leaving()
 {
 #ifndef KEEP_LEAVING
@@ -108,13 +140,13 @@ inline flush_leaving()
 #endif
 }
 
-/* cow_pte_drop() */
+/* [drop] cow_pte_drop() */
 inline drop(m)
 {
 	atomic { st[m] = OUT }
 }
 
-/* cow_pte_gather_leave() and what the mmu_gather does in the end */
+/* [flush], then [drop]: cow_pte_gather_leave(), and what the mmu_gather does then */
 inline gather_leave(m)
 {
 #ifdef DROP_EARLY
@@ -128,12 +160,12 @@ inline gather_leave(m)
 #endif
 }
 
-/* cow_pte_fork(): mm 0 shares with @c.  In the first fork T becomes shared. */
-inline share(c)
+/* [share] cow_pte_fork(): mm @p shares with @c.  A private T becomes shared. */
+inline share(p, c)
 {
-	atomic { !forking -> forking = true }
+	atomic { !forking && !busy[p] -> forking = true; forker = p }
 	if
-	:: atomic { pmd[0] == T_RW -> ptl = true }
+	:: atomic { pmd[p] == T_RW && st[p] == OUT -> ptl = true }
 #ifdef COUNT_FIRST
 		atomic {
 			if
@@ -141,9 +173,9 @@ inline share(c)
 			:: else
 			fi
 		}
-		atomic { pmd[0] = T_RO }
+		atomic { pmd[p] = T_RO }
 #else
-		atomic { pmd[0] = T_RO }
+		atomic { pmd[p] = T_RO }
 		/* smp_mb() */
 		atomic {
 			if
@@ -152,12 +184,12 @@ inline share(c)
 			fi
 		}
 #endif
-		atomic { st[0] = SHARER; ptl = false }
-	:: pmd[0] != T_RW -> skip
+		atomic { st[p] = SHARER; ptl = false }
+	:: pmd[p] != T_RW -> skip
 	fi;
 	atomic {
 		if
-		:: pmd[0] == T_RO && st[0] == SHARER ->
+		:: pmd[p] == T_RO && st[p] == SHARER ->
 			st[c] = SHARER;
 			mapped[c] = true;
 #ifdef SHARE_RW
@@ -170,28 +202,33 @@ inline share(c)
 	}
 #ifndef NO_FORK_FLUSH
 	/* dup_mmap() flushes before it lets go of the mmap_lock */
-	atomic { flush(0) }
+	atomic { flush(p) }
 #endif
 	atomic { alive[c] = true; forking = false }
 }
 
-/* A write fault: cow_pte_replace() */
+/* A write fault: [break] or [reuse], cow_pte_replace() */
 inline write_fault(m)
 {
 	atomic {
-		!ptl;
+		!ptl && !locked(m);
+		busy[m] = true;
 		if
-		:: pmd[m] == T_RO && st[m] == SHARER && !(m == 0 && forking) ->
+		:: pmd[m] == T_RO && st[m] == SHARER ->
 			nr_sharers(n);
 			if
-			:: n == 1 ->			/* reuse */
+			:: n == 1 ->			/* [reuse] */
 				flush_leaving();
 				st[m] = OUT;
 				pmd[m] = T_RW;
 				n = 0
-			:: else ->			/* break */
+			:: else ->			/* [break] */
 				if
-				:: x_in_t -> x_own++; x_refs++; excl = false
+#ifdef LOSE_REFERENCE
+				:: x_in_t -> own_x = true; x_own++; excl = false
+#else
+				:: x_in_t -> own_x = true; x_own++; x_refs++; excl = false
+#endif
 				:: else
 				fi;
 #ifdef PMD_MOMENT
@@ -199,7 +236,7 @@ inline write_fault(m)
 #else
 				pmd[m] = OWN;
 #endif
-				st[m] = LEAVING
+				st[m] = LEAVING		/* [leave] */
 			fi;
 			rmap_finds()
 		:: else -> n = 0
@@ -216,20 +253,22 @@ inline write_fault(m)
 	if
 	:: n > 1 -> gather_leave(m)
 	:: else
-	fi
+	fi;
+	busy[m] = false
 }
 
-/* munmap or exit: cow_pte_detach(), or the ordinary zap of a private table */
+/* munmap or exit: [detach], cow_pte_detach(), or the ordinary zap of a private table */
 inline unmap(m)
 {
 #ifdef COUNT_UNLOCKED
 	atomic { nr_sharers(k) }
 #endif
 	atomic {
-		!ptl;
+		!ptl && !locked(m);
+		busy[m] = true;
 		n = 0;
 		if
-		:: pmd[m] == T_RO && st[m] == SHARER && !(m == 0 && forking) ->
+		:: pmd[m] == T_RO && st[m] == SHARER ->
 #ifdef COUNT_UNLOCKED
 			n = k;
 #else
@@ -263,7 +302,7 @@ inline unmap(m)
 		!ptl;
 		k = 0;
 		if
-		:: n == 0 && pmd[m] == T_RW && st[m] == OUT && !(m == 0 && forking) ->
+		:: n == 0 && pmd[m] == T_RW && st[m] == OUT ->
 			/* zap_pte_range(), free_pgtables() */
 			k = 1 + x_in_t;
 			x_in_t = false;
@@ -288,7 +327,8 @@ inline unmap(m)
 		:: n == 1 -> t_free = true
 		:: n == 3 && own_x -> own_x = false; x_own--; put_page()
 		:: else
-		fi
+		fi;
+		busy[m] = false
 	}
 }
 
@@ -302,15 +342,11 @@ proctype mm(byte m)
 	do
 	:: !wrote ->
 		wrote = true;
-		write_fault(m);
-		if
-		:: n > 1 -> own_x = pmd[m] == OWN && x_own > 0
-		:: else
-		fi
-	:: !unmapped && !(m == 0 && forking) -> unmapped = true; unmap(m)
-	:: wrote && unmapped -> break
+		write_fault(m)
+	:: !unmapped -> unmapped = true; unmap(m)
 	:: unmapped -> break
-	od
+	od;
+	finish()
 }
 
 /* The CPU of mm @m: walks, reads and writes whenever it likes */
@@ -333,7 +369,7 @@ end:	do
 	:: atomic { (tlb[m] == T_RO || tlb[m] == T_RW) ->
 		/* the page is read */
 		assert(!x_free) }
-	:: atomic { tlb[m] == T_RW && excl && !(m == 0 && forking) ->
+	:: atomic { tlb[m] == T_RW && excl && !locked(m) ->
 		/* the page is written: nobody else may see that */
 		for (j : 0 .. N - 1) {
 			assert(j == m || tlb[j] == NONE || tlb[j] == OWN);
@@ -343,13 +379,29 @@ end:	do
 	od
 }
 
-/* Reclaim of X in T: try_to_unmap_one() */
-proctype reclaim()
+/* Does an in-place change look at mm @k? */
+#ifdef INPLACE_ONE
+#define is_sharer(k)	(k == 0 && (st[k] == SHARER || pmd[k] == T_RW))
+#else
+#define is_sharer(k)	(st[k] == SHARER || pmd[k] == T_RW)
+#endif
+#ifdef INPLACE_SHARERS
+#define is_concerned(k)	is_sharer(k)
+#else
+#define is_concerned(k)	(is_sharer(k) || st[k] == LEAVING)
+#endif
+
+/*
+ * [in place] X goes out of T for all: zap_pte_range() of a truncation, which flushes
+ * under the lock, or try_to_unmap_one() of reclaim, which flushes later.
+ */
+proctype inplace()
 {
 	byte k;
-	bool took;
+	bool took, pending[N];
 
-	atomic {
+	if
+	:: atomic {
 		!ptl;
 		if
 		:: x_in_t && t_reached ->
@@ -357,32 +409,62 @@ proctype reclaim()
 			took = true;
 			for (k : 0 .. N - 1) {
 				if
-#ifdef INPLACE_ONE
-				:: k == 0 && (st[k] == SHARER || pmd[k] == T_RW) -> flush(k)
-#else
-				:: st[k] == SHARER || pmd[k] == T_RW -> flush(k)
-#endif
-#ifndef INPLACE_SHARERS
-				:: st[k] == LEAVING -> flush(k)
-#endif
+				:: is_concerned(k) -> flush(k)
 				:: else
 				fi
 			}
 		:: else
 		fi
-	}
+	   }
+	:: atomic {
+		!ptl;
+		if
+		:: x_in_t && t_reached ->
+			x_in_t = false;
+			excl = false;
+			took = true;
+			/* cow_pte_inplace_mms() */
+			for (k : 0 .. N - 1) {
+#ifdef BATCH_ONE
+				pending[k] = k == 0 && is_concerned(k)
+#else
+				pending[k] = is_concerned(k)
+#endif
+			}
+		:: else
+		fi
+	   }
+#ifdef BATCH_LATE
+	   atomic {
+		if
+		:: took -> took = false; put_page()
+		:: else
+		fi
+	   }
+#endif
+	   /* try_to_unmap_flush() */
+	   atomic {
+		for (k : 0 .. N - 1) {
+			if
+			:: pending[k] -> flush(k); pending[k] = false
+			:: else
+			fi
+		}
+	   }
+	fi;
 	atomic {
 		if
-		:: took -> put_page()
+		:: took -> took = false; put_page()
 		:: else
 		fi
 	}
+	finish()
 }
 
 /* GUP-fast in mm 0 */
 proctype gup_fast()
 {
-	byte seen;
+	byte seen, k;
 
 	atomic { seen = pmd[0] }
 	if
@@ -414,14 +496,22 @@ proctype gup_fast()
 		assert(!(gup_ref && excl && x_in_t && st[0] == SHARER &&
 			 (st[1] == SHARER || st[N - 1] == SHARER)))
 	}
+	finish()
 }
 
 proctype fork()
 {
-	share(1);
+	byte who, k;
+
+	share(0, 1);
 #if N > 2
-	share(2)
+	if
+	:: who = 0
+	:: who = 1	/* the fork of a sharer */
+	fi;
+	share(who, 2);
 #endif
+	finish()
 }
 
 init {
@@ -441,6 +531,6 @@ init {
 #ifdef GUP
 		run gup_fast();
 #endif
-		run reclaim()
+		run inplace()
 	}
 }
