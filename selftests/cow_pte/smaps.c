@@ -495,12 +495,14 @@ static uint64_t page_word(const char *path, uint64_t pfn)
 #define KPF_SWAPBACKED	(1ULL << 14)
 #define KPF_HUGE	(1ULL << 17)
 #define KPF_NOPAGE	(1ULL << 20)
-#define KPF_KSM		(1ULL << 21)
 #define KPF_THP		(1ULL << 22)
 #define KPF_PGTABLE	(1ULL << 26)
-/* these do not change from moment to moment */
+/*
+ * These do not change from moment to moment.  KPF_KSM is not one of them: some kernels
+ * say it of every anonymous page.
+ */
 #define KPF_KIND	(KPF_SLAB | KPF_MMAP | KPF_ANON | KPF_SWAPBACKED | KPF_HUGE | \
-			 KPF_NOPAGE | KPF_KSM | KPF_THP | KPF_PGTABLE)
+			 KPF_NOPAGE | KPF_THP | KPF_PGTABLE)
 
 /* How many tables map the pages first, first + 61, ... of a process. */
 static void page_counts(pid_t pid, char *p, unsigned long first, unsigned long end,
