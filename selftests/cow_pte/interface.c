@@ -219,6 +219,149 @@ static void one_mode_for_all_threads(void)
 	      get_mode());
 }
 
+/* A thread forks for the whole memory: as the mode of the memory says. */
+static char *thread_blocks;
+
+static void *fork_in_thread(void *arg)
+{
+	struct events before;
+	bool on = *(int *)arg;
+	pid_t pid;
+
+	events_get(&before);
+	pid = xfork();
+	if (!pid) {
+		check(get_mode() == on, "the mode of the child is %d", get_mode());
+		verify_blocks(thread_blocks, ORIGIN);
+		fill_blocks(thread_blocks, CHILD);
+		done();
+	}
+	join(pid);
+	if (on)
+		expect_events(&before, EV_SHARE, >=, (long)NR);
+	else
+		expect_events(&before, EV_SHARE, ==, 0);
+	return NULL;
+}
+
+static void fork_by_a_thread(void)
+{
+	pthread_t thread;
+	int mode;
+
+	needs_feature();
+	thread_blocks = map_blocks(NR);
+	fill_blocks(thread_blocks, ORIGIN);
+	for (mode = 0; mode < 2; mode++) {
+		check(!set_raw(mode), "mode %d", mode);
+		check(!pthread_create(&thread, NULL, fork_in_thread, &mode),
+		      "pthread_create");
+		pthread_join(thread, NULL);
+		verify_blocks(thread_blocks, ORIGIN);
+	}
+	unmap_blocks(thread_blocks, NR);
+}
+
+/*
+ * A child of vfork() runs in the memory of the parent.  So it has the parent's mode,
+ * and what it sets is set for both; a launcher that wants to leave its own mode alone
+ * must fork.  There is nothing to share, whatever the mode is.
+ */
+static void vfork_child(void)
+{
+	char *p = map_blocks(NR);
+	struct events before;
+	unsigned int mode;
+	int status;
+	pid_t pid;
+
+	needs_feature();
+	fill_blocks(p, ORIGIN);
+	for (mode = 0; mode < 2; mode++) {
+		check(!set_raw(mode), "mode %u", mode);
+		events_get(&before);
+		pid = vfork();
+		if (!pid)
+			_exit(get_mode() != (int)mode || set_raw(!mode));
+		check(pid > 0, "vfork");
+		status = join_status(pid);
+		check(!status, "wait status %#x of the child", status);
+		check(get_mode() == !mode, "set by a vfork child, mode is %d",
+		      get_mode());
+		/* and what it executes has the mode of both */
+		pid = vfork();
+		if (!pid) {
+			execl("/proc/self/exe", "interface", "--mode-as-status",
+			      (char *)NULL);
+			_exit(1);
+		}
+		status = join_status(pid);
+		check(WIFEXITED(status) && WEXITSTATUS(status) == 40 + !mode,
+		      "wait status %#x after vfork and exec with mode %u", status,
+		      !mode);
+		expect_events(&before, EV_SHARE, ==, 0);
+		verify_blocks(p, ORIGIN);
+	}
+	unmap_blocks(p, NR);
+}
+
+/* A copy of this program that belongs to root and is set-user-ID. */
+static void make_setuid(char *path)
+{
+	int in = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	int out = mkostemp(path, O_CLOEXEC);
+	char buf[PAGE];
+	ssize_t n;
+
+	check(in >= 0, "/proc/self/exe");
+	if (out < 0)
+		skip_case("cannot write %s: %s", path, strerror(errno));
+	while ((n = read(in, buf, sizeof(buf))) > 0)
+		if (write(out, buf, n) != n) {
+			unlink(path);
+			skip_case("cannot write %s", path);
+		}
+	check(!fchmod(out, 04755), "fchmod");
+	close(in);
+	close(out);
+}
+
+/*
+ * A set-user-ID program is nothing special: it starts with the mode of who starts it,
+ * as with any other exec.  The mode changes no result, only what a fork costs and
+ * who pays for a table; the program may set its own.
+ */
+static void kept_over_setuid_exec(void)
+{
+	char path[] = "/tmp/cow_pte_setuid.XXXXXX";
+	unsigned int mode;
+	int status;
+	pid_t pid;
+
+	needs_feature();
+	make_setuid(path);
+	for (mode = 0; mode < 2; mode++) {
+		pid = xfork();
+		if (!pid) {
+			check(!setgid(65534) && !setuid(65534), "setuid");
+			check(!set_raw(mode), "mode %u", mode);
+			execl(path, "interface", "--mode-as-status", (char *)NULL);
+			fail("exec of %s", path);
+		}
+		status = join_status(pid);
+		if (WIFEXITED(status) && WEXITSTATUS(status) < 50) {
+			unlink(path);
+			skip_case("no set-user-ID programs in /tmp");
+		}
+		if (!WIFEXITED(status) || WEXITSTATUS(status) != 50 + (int)mode)
+			unlink(path);
+		check(WIFEXITED(status) && WEXITSTATUS(status) == 50 + (int)mode,
+		      "wait status %#x of a set-user-ID program with mode %u", status,
+		      mode);
+	}
+	unlink(path);
+}
+
 /* Anybody may set the mode, only root the sysctl. */
 static void needs_no_privilege(void)
 {
@@ -240,6 +383,8 @@ static void needs_no_privilege(void)
 		check(!set_raw(0) && !set_raw(1) && get_mode() == 1, "prctl");
 		check(write_file(SYSCTL_MODE, "2") && errno == EACCES,
 		      "the sysctl was writable");
+		check(write_file(SYSCTL_MIN, "1") && errno == EACCES,
+		      "the sysctl of the threshold was writable");
 		fill_blocks(p, ORIGIN);
 		pid = xfork();
 		if (!pid)
@@ -271,6 +416,61 @@ static void bad_sysctl(void)
 			      values[i]);
 		}
 	}
+}
+
+/* The same for the threshold: 1 to 512. */
+static void bad_min_entries(void)
+{
+	static const char *const values[] = {
+		"0", "-1", "513", "512x", "x", "4294967297", "-4294967295",
+		"99999999999999999999",
+	};
+	static const unsigned int good[] = { 1, 32, 512 };
+	unsigned int i, g;
+
+	needs_feature();
+	for (g = 0; g < ARRAY_LEN(good); g++) {
+		check(!write_file(SYSCTL_MIN, "%u", good[g]), "%u", good[g]);
+		check(read_long(SYSCTL_MIN) == good[g], "%u", good[g]);
+		for (i = 0; i < ARRAY_LEN(values); i++) {
+			check(write_file(SYSCTL_MIN, "%s", values[i]) &&
+			      errno == EINVAL, "'%s' accepted", values[i]);
+			check(read_long(SYSCTL_MIN) == good[g], "'%s' changed it",
+			      values[i]);
+		}
+	}
+}
+
+/* With 512, a table is shared when it is full. */
+static void only_full_tables(void)
+{
+	enum { BLOCKS = 6 };
+	char *p = map_blocks(BLOCKS);
+	struct events before;
+	unsigned long i;
+	pid_t pid;
+
+	needs_feature();
+	check(!write_file(SYSCTL_MIN, "512"), "512");
+	for (i = 0; i < BLOCKS; i++)
+		fill(p, i * BLOCK_PAGES, BLOCK_PAGES - i % 2, ORIGIN);
+	events_get(&before);
+	pid = xfork();
+	if (!pid) {
+		for (i = 0; i < BLOCKS; i++) {
+			verify(p, i * BLOCK_PAGES, BLOCK_PAGES - i % 2, ORIGIN);
+			fill(p, i * BLOCK_PAGES + 7, 1, CHILD);
+		}
+		done();
+	}
+	join(pid);
+	/* the program itself may have a full table, but not many */
+	expect_events(&before, EV_SHARE, >=, BLOCKS / 2);
+	expect_events(&before, EV_SHARE, <, BLOCKS);
+	expect_events(&before, EV_FB_SMALL, >=, BLOCKS / 2);
+	for (i = 0; i < BLOCKS; i++)
+		verify(p, i * BLOCK_PAGES, BLOCK_PAGES - i % 2, ORIGIN);
+	unmap_blocks(p, BLOCKS);
 }
 
 /* 0: the mode and the flag are accepted, and every fork is an ordinary one. */
@@ -375,6 +575,10 @@ static void bad_flags(void)
 		CLONE_COW_PTE | CLONE_VM,
 		CLONE_COW_PTE | CLONE_VM | CLONE_VFORK,
 		CLONE_COW_PTE | CLONE_VM | CLONE_SIGHAND | CLONE_THREAD,
+		/* these need CLONE_VM, which does not go with the flag */
+		CLONE_COW_PTE | CLONE_SIGHAND,
+		CLONE_COW_PTE | CLONE_SIGHAND | CLONE_THREAD,
+		CLONE_COW_PTE | CLONE_THREAD,
 		CLONE_COW_PTE | CLONE_COW_PTE << 1,
 		CLONE_COW_PTE | CLONE_COW_PTE >> 1,
 		CLONE_COW_PTE << 1,
@@ -397,6 +601,16 @@ static void bad_flags(void)
 	expect_events(&before, EV_SHARE, ==, 0);
 }
 
+/* CLONE_VFORK alone makes the parent wait, for a child with memory of its own. */
+static void flag_with_vfork(void)
+{
+	needs_feature();
+	check(!set_raw(0), "off");
+	expect_shared(CLONE_COW_PTE | CLONE_VFORK);
+	expect_copied(CLONE_VFORK);
+	check(get_mode() == 0, "the flag has set the mode");
+}
+
 /* clone() looks at the lower half of its flags only, as for all newer ones. */
 static void clone_ignores_the_flag(void)
 {
@@ -412,6 +626,44 @@ static void clone_ignores_the_flag(void)
 	check(pid > 0, "clone");
 	join(pid);
 	expect_events(&before, EV_SHARE, ==, 0);
+}
+
+/* So garbage in the upper half asks for nothing, and takes nothing away. */
+static void clone_ignores_garbage(void)
+{
+	static const uint64_t garbage[] = {
+		0xffffffff00000000ULL, 0xffff800000000000ULL, 0x7fff00000000ULL,
+		CLONE_COW_PTE << 1, CLONE_COW_PTE >> 1, 1ULL << 63,
+	};
+	char *p = map_blocks(NR);
+	unsigned int i, mode;
+
+	needs_feature();
+	fill_blocks(p, ORIGIN);
+	for (i = 0; i < ARRAY_LEN(garbage); i++) {
+		for (mode = 0; mode < 2; mode++) {
+			struct events before;
+			pid_t pid;
+
+			check(!set_raw(mode), "mode %u", mode);
+			events_get(&before);
+			pid = syscall(SYS_clone, garbage[i] | SIGCHLD, 0, 0, 0, 0);
+			if (!pid) {
+				check(get_mode() == (int)mode, "mode not inherited");
+				verify_blocks(p, ORIGIN);
+				fill(p, 3, 1, CHILD);
+				done();
+			}
+			check(pid > 0, "clone %#llx", (unsigned long long)garbage[i]);
+			join(pid);
+			if (mode)
+				expect_events(&before, EV_SHARE, >=, (long)NR);
+			else
+				expect_events(&before, EV_SHARE, ==, 0);
+			verify_blocks(p, ORIGIN);
+		}
+	}
+	unmap_blocks(p, NR);
 }
 
 /* Switching off while tables are shared leaves them shared, and correct. */
@@ -502,6 +754,8 @@ static void min_entries(void)
 	unmap_blocks(p, BLOCKS);
 }
 
+#define MIRROR	"/dev/hmm_dmirror0"
+
 /*
  * A process that gets an MMU notifier shares no tables any more.  The mirror of the
  * kernel's HMM test stands for a device.
@@ -514,8 +768,8 @@ static void notifiers(void)
 	int fd;
 
 	needs_feature();
-	if (access("/dev/hmm_dmirror0", R_OK | W_OK))
-		skip_case("no /dev/hmm_dmirror0");
+	if (access(MIRROR, R_OK | W_OK))
+		skip_case("no " MIRROR);
 	fill_blocks(p, ORIGIN);
 	pid = fork_sharing(NR);
 	if (!pid) {
@@ -524,8 +778,8 @@ static void notifiers(void)
 		done();
 	}
 	events_get(&before);
-	fd = open("/dev/hmm_dmirror0", O_RDWR | O_CLOEXEC);
-	check(fd >= 0, "hmm_dmirror0: %s", strerror(errno));
+	fd = open(MIRROR, O_RDWR | O_CLOEXEC);
+	check(fd >= 0, MIRROR ": %s", strerror(errno));
 	expect_events(&before, EV_BREAK, >=, (long)NR);
 	arrive(0);
 	join(pid);
@@ -541,6 +795,143 @@ static void notifiers(void)
 	expect_events(&before, EV_FB_NOTIFIER, >=, (long)NR);
 	expect_events(&before, EV_SHARE, ==, 0);
 	verify_blocks(p, ORIGIN);
+	close(fd);
+	unmap_blocks(p, NR);
+}
+
+/*
+ * The notifier is of one process.  Its child has none, and what the child's fork finds
+ * are ordinary tables again.
+ */
+static void child_of_a_notified(void)
+{
+	char *p = map_blocks(NR);
+	struct events before;
+	pid_t pid;
+	int fd;
+
+	needs_feature();
+	fd = open(MIRROR, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		skip_case("no " MIRROR);
+	fill_blocks(p, ORIGIN);
+	pid = xfork();
+	if (!pid) {
+		events_get(&before);
+		pid = xfork();
+		if (!pid) {
+			verify_blocks(p, ORIGIN);
+			fill_blocks(p, CHILD);
+			done();
+		}
+		expect_events(&before, EV_SHARE, >=, (long)NR);
+		expect_events(&before, EV_FB_NOTIFIER, ==, 0);
+		join(pid);
+		verify_blocks(p, ORIGIN);
+		fill_blocks(p, PARENT);
+		done();
+	}
+	join(pid);
+	verify_blocks(p, ORIGIN);
+	close(fd);
+	unmap_blocks(p, NR);
+}
+
+/*
+ * A notifier that cannot be registered, because there is no memory to copy a table: the
+ * caller is told, and the process has no notifier.  What was not copied is shared as
+ * before, and forks share.  Each allocation fails once, until there is none left.
+ */
+static void notifier_without_memory(void)
+{
+	unsigned int nth, refused = 0, halfway = 0;
+	char *p = map_blocks(NR), text[16];
+	struct events before;
+	int fd, nth_fd, err;
+	pid_t first, pid;
+	bool hit;
+
+	needs_feature();
+	if (access(MIRROR, R_OK | W_OK))
+		skip_case("no " MIRROR);
+	if (write_file("/sys/kernel/debug/failslab/ignore-gfp-wait", "N") ||
+	    write_file("/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N"))
+		skip_case("no fault injection");
+	write_file("/sys/kernel/debug/failslab/verbose", "0");
+	write_file("/sys/kernel/debug/fail_page_alloc/verbose", "0");
+	write_file("/sys/kernel/debug/fail_page_alloc/min-order", "0");
+	nth_fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+	if (nth_fd < 0)
+		skip_case("no fail-nth");
+
+	fill_blocks(p, ORIGIN);
+	first = fork_sharing(NR);
+	if (!first) {
+		await(0, 1);
+		verify_blocks(p, ORIGIN);
+		fill_blocks(p, CHILD);
+		verify_blocks(p, CHILD);
+		done();
+	}
+	for (nth = 1; ; nth++) {
+		long shared, breaks;
+
+		check(nth < 200, "no end of failures");
+		/* once more, and with it the tables that this process has copied */
+		pid = fork_sharing(NR);
+		if (!pid) {
+			await(1, nth);
+			verify_blocks(p, ORIGIN);
+			done();
+		}
+		breaks = own_breaks();
+		shared = status_kb(0, "CowPTE");
+		snprintf(text, sizeof(text), "%u", nth);
+		check(pwrite(nth_fd, "0", 1, 0) == 1, "fail-nth");
+		check(pwrite(nth_fd, text, strlen(text), 0) > 0, "fail-nth");
+		fd = open(MIRROR, O_RDWR | O_CLOEXEC);
+		err = errno;
+		memset(text, 0, sizeof(text));
+		check(pread(nth_fd, text, sizeof(text) - 1, 0) > 0, "fail-nth");
+		check(pwrite(nth_fd, "0", 1, 0) == 1, "fail-nth");
+		hit = !atoi(text);
+		if (fd < 0) {
+			check(hit && err == ENOMEM, "%s: %s", MIRROR, strerror(err));
+			refused++;
+			breaks = own_breaks() - breaks;
+			halfway += breaks > 0;
+			check(status_kb(0, "CowPTE") == shared - 4 * breaks,
+			      "CowPTE %ld kB after %ld breaks, was %ld kB",
+			      status_kb(0, "CowPTE"), breaks, shared);
+		}
+		arrive(1);
+		join(pid);
+		verify_blocks(p, ORIGIN);
+		if (fd >= 0)
+			break;
+	}
+	note("%u attempts refused, %u of them halfway", refused, halfway);
+	check(halfway, "no attempt failed at a table but the first");
+	close(nth_fd);
+
+	/* it has been registered, with whatever of the tables copied that was left */
+	events_get(&before);
+	pid = xfork();
+	if (!pid) {
+		verify_blocks(p, ORIGIN);
+		fill_blocks(p, CHILD);
+		done();
+	}
+	join(pid);
+	expect_events(&before, EV_FB_NOTIFIER, >=, (long)NR);
+	expect_events(&before, EV_SHARE, ==, 0);
+	check(status_kb(0, "CowPTE") == 0, "CowPTE %ld kB with a notifier",
+	      status_kb(0, "CowPTE"));
+	verify_blocks(p, ORIGIN);
+	fill_blocks(p, PARENT);
+	arrive(0);
+	join(first);
+	verify_blocks(p, PARENT);
 	close(fd);
 	unmap_blocks(p, NR);
 }
@@ -562,26 +953,35 @@ static const struct cow_case cases[] = {
 	{ "prctl refuses what it does not know", bad_prctl },
 	{ "the mode is inherited by fork", inherited_by_fork },
 	{ "the mode is kept over exec", kept_over_exec },
+	{ "the mode is kept over exec of a set-user-ID program", kept_over_setuid_exec },
 	{ "the mode is one for all threads", one_mode_for_all_threads },
+	{ "the mode is that of a fork by a thread", fork_by_a_thread },
+	{ "the mode is one for vfork and its parent", vfork_child },
 	{ "the prctl needs no privilege, the sysctl does", needs_no_privilege },
 	{ "vm.cow_pte refuses what it does not know", bad_sysctl },
+	{ "vm.cow_pte_min_entries refuses what it does not know", bad_min_entries },
 	{ "vm.cow_pte=0 never shares", sysctl_never },
 	{ "vm.cow_pte=1 shares for those who ask", sysctl_opt_in },
 	{ "vm.cow_pte=2 shares for all", sysctl_always },
 	{ "the clone3 flag is for one fork", flag_is_for_one_fork },
 	{ "the clone3 flag refuses what makes no sense", bad_flags },
+	{ "the clone3 flag goes with CLONE_VFORK", flag_with_vfork },
 	{ "clone ignores the flag", clone_ignores_the_flag },
+	{ "clone ignores garbage in the upper half", clone_ignores_garbage },
 	{ "switched off while tables are shared", off_while_shared },
 	{ "kill switch while tables are shared", kill_switch_while_shared },
 	{ "vm.cow_pte_min_entries", min_entries },
+	{ "vm.cow_pte_min_entries of a full table", only_full_tables },
 	{ "mmu notifiers", notifiers },
+	{ "mmu notifiers of the parent", child_of_a_notified },
+	{ "mmu notifiers without memory", notifier_without_memory },
 	{ "all counters exist", counters_exist },
 };
 
 int main(int argc, char **argv)
 {
-	/* what kept_over_exec() runs */
+	/* what kept_over_exec() runs; ten more for a set-user-ID program */
 	if (argc == 2 && !strcmp(argv[1], "--mode-as-status"))
-		return 40 + get_mode();
+		return 40 + (geteuid() != getuid()) * 10 + get_mode();
 	return cow_main(argc, argv, cases, ARRAY_LEN(cases));
 }
