@@ -136,7 +136,7 @@ static const char *const vm_flags[] = {
 static void layout(char *p, uint16_t *pages)
 {
 	static char text[1 << 17];
-	unsigned long start = 0, end = 0, key = 0, base = (unsigned long)p, i;
+	unsigned long start = 0, end = 0, key = 0, base = (unsigned long)p, i, a, b;
 	int fd = open("/proc/self/smaps", O_RDONLY);
 	char *line, *next;
 	size_t n = 0;
@@ -154,8 +154,12 @@ static void layout(char *p, uint16_t *pages)
 
 		next = strchr(line, '\n');
 		*next++ = '\0';
-		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+		/* "AnonHugePages" begins with a number too */
+		if (sscanf(line, "%lx-%lx ", &a, &b) == 2) {
+			start = a;
+			end = b;
 			key = 0;
+		}
 		sscanf(line, "ProtectionKey: %lu", &key);
 		/* the last line of each mapping */
 		if (strncmp(line, "VmFlags:", 8))
@@ -364,20 +368,20 @@ static void after_uffd(char *p)
 	verify_most(p, 0, PAGES, ORIGIN);
 }
 
-static int key;
+static int pkey;
 
 static void before_pkey(char *p)
 {
 	(void)p;
-	key = syscall(SYS_pkey_alloc, 0, 0);
-	if (key < 0)
+	pkey = syscall(SYS_pkey_alloc, 0, 0);
+	if (pkey < 0)
 		skip_case("no protection keys: %s", strerror(errno));
 }
 
 static int do_pkey(char *p)
 {
 	return report(syscall(SYS_pkey_mprotect, AT(1), PAGE * (2 * BLOCK_PAGES + 3),
-			      PROT_READ, key));
+			      PROT_READ, pkey));
 }
 
 static void after_pkey(char *p)
@@ -386,7 +390,7 @@ static void after_pkey(char *p)
 
 	after_protect(p);
 	layout(p, pages);
-	check(pages[1] >> KEY_SHIFT == key && !(pages[0] >> KEY_SHIFT),
+	check(pages[1] >> KEY_SHIFT == pkey && !(pages[0] >> KEY_SHIFT),
 	      "key %d of the first page, %d of the one before", pages[1] >> KEY_SHIFT,
 	      pages[0] >> KEY_SHIFT);
 }
