@@ -643,6 +643,160 @@ static void peak(void)
 	unmap_blocks(p, nr);
 }
 
+/*
+ * What would be lost a little each time: many rounds of forks, of what makes a table
+ * private, of swap, and of exits in between.
+ */
+#define LOOP_BLOCKS	2UL
+#define LOOP_PAGES	48UL
+
+static void one_loop(char *p, unsigned int n)
+{
+	char *q = map_blocks(1), *to = p + (BLOCK_PAGES + 200) * PAGE;
+	unsigned int me;
+	pid_t pid = 0;
+
+	steps_reset();
+	fill(q, 0, LOOP_PAGES, PARENT);
+	/* swap entries among those that are shared */
+	madvise(p + 8 * PAGE, 8 * PAGE, MADV_PAGEOUT);
+	for (me = 0; me < 2; me++) {
+		pid = fork_sharing(LOOP_BLOCKS + 1);
+		if (pid)
+			break;
+	}
+	barrier(READY, MEMBERS);
+	switch (me) {
+	case 0:
+		fill(p, n % 8, 1, PARENT);
+		break;
+	case 1:
+		check(mremap(p + 20 * PAGE, 4 * PAGE, 4 * PAGE,
+			     MREMAP_MAYMOVE | MREMAP_FIXED, to) == to, "mremap: %s",
+		      strerror(errno));
+		/* two of them until exit */
+		check(!mlock(p + 30 * PAGE, 4 * PAGE) && !munlock(p + 30 * PAGE, 2 * PAGE),
+		      "mlock: %s", strerror(errno));
+		verify(p, 8, 2, ORIGIN);
+		fill(q, 0, 1, CHILD);
+		break;
+	case 2:
+		/* refused or not, it must not lose anything */
+		if (!madvise(q, BLOCK, MADV_HUGEPAGE))
+			madvise(q, BLOCK, MADV_COLLAPSE);
+		check(!madvise(p + BLOCK, BLOCK, MADV_DONTNEED), "MADV_DONTNEED");
+		fill(p, 40, 4, GRANDCHILD);
+		break;
+	}
+	barrier(READY, MEMBERS);
+	verify(p, 16, 4, ORIGIN);
+	verify(q, 1, LOOP_PAGES - 1, PARENT);
+	if (me == 2)
+		done();
+	join(pid);
+	if (me)
+		done();
+	verify(p, BLOCK_PAGES, LOOP_PAGES, ORIGIN);
+	/* to write it all takes the tables back, and the pages from swap */
+	fill(p, 0, LOOP_PAGES, ORIGIN);
+	fill(p, BLOCK_PAGES, LOOP_PAGES, ORIGIN);
+	if (n % 16 == 0 && !madvise(q, BLOCK, MADV_HUGEPAGE))
+		madvise(q, BLOCK, MADV_COLLAPSE);
+	unmap_blocks(q, 1);
+}
+
+enum { LEVELS = 7 };
+
+static const struct {
+	const char *name;
+	long tolerance;
+} levels[LEVELS] = {
+	/* kB; what other processes of the system have varies a little */
+	{ "AnonPages", 256 }, { "PageTables", 32 }, { "swap", 0 },
+	/* pages; each CPU forgets late about those it has munlocked */
+	{ "nr_mlock", 64 },
+	{ "cow_pte_table", 0 }, { "cow_pte_chunk", 0 }, { "cow_pte_records", 0 },
+};
+
+static void levels_get(long *v)
+{
+	char path[96], target[96];
+	int i;
+
+	for (i = 4; i < LEVELS; i++) {
+		/* a link is a cache that others use too */
+		snprintf(path, sizeof(path), "/sys/kernel/slab/%s", levels[i].name);
+		if (readlink(path, target, sizeof(target)) >= 0) {
+			v[i] = 0;
+			continue;
+		}
+		snprintf(path, sizeof(path), "/sys/kernel/slab/%s/shrink", levels[i].name);
+		write_file(path, "1");
+		snprintf(path, sizeof(path), "/sys/kernel/slab/%s/objects", levels[i].name);
+		v[i] = read_long(path);
+	}
+	vmstat_refresh();
+	v[0] = meminfo_kb("AnonPages");
+	v[1] = meminfo_kb("PageTables");
+	v[2] = meminfo_kb("SwapTotal") - meminfo_kb("SwapFree");
+	v[3] = vmstat("nr_mlock");
+}
+
+/* Whatever is in swap comes back; who waits for a lost entry waits forever. */
+static void empty_swap(void)
+{
+	pid_t pid;
+	int status;
+
+	if (plain || !have_swap())
+		return;
+	pid = xfork();
+	if (!pid) {
+		signal(SIGALRM, SIG_DFL);
+		alarm(60);
+		check(!cycle_swap(), "swapoff");
+		done();
+	}
+	status = join_status(pid);
+	check(WIFEXITED(status) && !WEXITSTATUS(status), "swapoff: wait status %#x",
+	      status);
+}
+
+static void many_loops(void)
+{
+	const unsigned int last = rounds(200), first = (last + 9) / 10;
+	char *p = map_blocks(LOOP_BLOCKS);
+	long early[LEVELS], late[LEVELS];
+	int i, tries, bad = -1;
+	unsigned int n;
+
+	fill(p, 0, LOOP_PAGES, ORIGIN);
+	fill(p, BLOCK_PAGES, LOOP_PAGES, ORIGIN);
+	for (n = 1; n <= last; n++) {
+		one_loop(p, n);
+		if (n != first)
+			continue;
+		empty_swap();
+		levels_get(early);
+	}
+	empty_swap();
+	/* tables are freed late, see __cow_pte_free_deferred() */
+	for (tries = 0; tries < 50; tries++) {
+		levels_get(late);
+		for (i = 0, bad = -1; i < LEVELS; i++)
+			if (late[i] > early[i] + levels[i].tolerance)
+				bad = i;
+		if (bad < 0 || plain)
+			break;
+		usleep(100 * 1000);
+	}
+	for (i = 0; i < LEVELS; i++)
+		note("%s: %ld after %u rounds, %ld after %u", levels[i].name, early[i],
+		     first, late[i], last);
+	check(bad < 0 || plain, "%s has grown", levels[bad].name);
+	unmap_blocks(p, LOOP_BLOCKS);
+}
+
 static const struct cow_case cases[] = {
 	{ "anonymous memory, step by step", anonymous },
 	{ "the parent exits first", parent_first },
@@ -652,6 +806,7 @@ static const struct cow_case cases[] = {
 	{ "counters agree with the tables", counters_match_tables },
 	{ "page tables are saved", page_tables_are_saved },
 	{ "peak of RSS", peak },
+	{ "nothing is lost in 200 rounds", many_loops },
 };
 
 int main(int argc, char **argv)

@@ -7,23 +7,38 @@
  *
  * Needs fault injection (failslab, fail_page_alloc) and its fail-nth file.
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/swap.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "cow_pte_util.h"
 
-enum { ORIGIN = 1, ACTOR };
-enum { READY, GO };
+#ifndef SYS_process_madvise
+#define SYS_process_madvise	440
+#endif
+#ifndef SYS_process_mrelease
+#define SYS_process_mrelease	448
+#endif
+
+enum { ORIGIN = 1, ACTOR, FILE_DATA };
+enum { READY, GO, DID };
 
 #define NR		4UL
 #define PAGES		(NR * BLOCK_PAGES)
@@ -54,6 +69,10 @@ static void needs_injection(void)
 		skip_case("no fault injection");
 	/* fail-nth counts in each injector that would be asked at all */
 	inject_setting("ignore-gfp-wait", "N", true);
+	/* what a case that failed may have left */
+	inject_setting("probability", "0", true);
+	inject_setting("task-filter", "N", true);
+	inject_setting("space", "0", true);
 	inject_setting("verbose", "0", true);
 	write_file("/sys/kernel/debug/fail_page_alloc/ignore-gfp-highmem", "N");
 	write_file("/sys/kernel/debug/fail_page_alloc/min-order", "0");
@@ -102,27 +121,56 @@ static void verify_most(char *p, unsigned long first, unsigned long nr,
 		verify(p, i, 1, i % BLOCK_PAGES == HOLE ? OWNER_ZERO : owner);
 }
 
+/* Of a mapping, a bit each: what may be done there, what has been asked for */
+static const char *const vm_flags[] = {
+	"mr", "rd", "wr", "sh", "lo", "um", "uw", "mg", "dc", "wf", "hg", "nh",
+};
+
+#define LOCKED		0x10
+#define KEY_SHIFT	12
+
 /*
- * What of [p, p + PAGES) is mapped and how, one letter a page: where the kernel
+ * What of [p, p + PAGES) is mapped and how, a word for each page: where the kernel
  * draws the borders between mappings does not matter.
  */
-static void layout(char *p, char *letters)
+static void layout(char *p, uint16_t *pages)
 {
-	unsigned long start, end, base = (unsigned long)p, i;
-	char line[512], perm[8];
-	FILE *f = fopen("/proc/self/maps", "r");
+	static char text[1 << 17];
+	unsigned long start = 0, end = 0, key = 0, base = (unsigned long)p, i, a, b;
+	int fd = open("/proc/self/smaps", O_RDONLY);
+	char *line, *next;
+	size_t n = 0;
+	ssize_t ret;
 
-	check(f, "maps");
-	memset(letters, '-', PAGES);
-	while (fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%lx-%lx %7s", &start, &end, perm) != 3)
+	check(fd >= 0, "smaps");
+	while ((ret = read(fd, text + n, sizeof(text) - 1 - n)) > 0)
+		n += ret;
+	close(fd);
+	check(n < sizeof(text) - 1, "too many mappings");
+	text[n] = '\0';
+	memset(pages, 0, PAGES * sizeof(*pages));
+	for (line = text; *line; line = next) {
+		uint16_t word = 0;
+
+		next = strchr(line, '\n');
+		*next++ = '\0';
+		/* "AnonHugePages" begins with a number too */
+		if (sscanf(line, "%lx-%lx ", &a, &b) == 2) {
+			start = a;
+			end = b;
+			key = 0;
+		}
+		sscanf(line, "ProtectionKey: %lu", &key);
+		/* the last line of each mapping */
+		if (strncmp(line, "VmFlags:", 8))
 			continue;
+		for (i = 0; i < ARRAY_LEN(vm_flags); i++)
+			if (strstr(line + 8, vm_flags[i]))
+				word |= 1 << i;
 		for (i = 0; i < PAGES; i++)
 			if (base + i * PAGE >= start && base + i * PAGE < end)
-				letters[i] = perm[1] == 'w' ? 'w' :
-					     perm[0] == 'r' ? 'r' : 'n';
+				pages[i] = word | key << KEY_SHIFT;
 	}
-	fclose(f);
 }
 
 /*
@@ -133,10 +181,15 @@ static void layout(char *p, char *letters)
 struct op {
 	int (*run)(char *p);
 	void (*after)(char *p);
+	void (*before)(char *p);	/* in the child, while nothing fails */
+	void (*intact)(char *p);	/* looks at more after a failure */
+	char *(*map)(void);		/* else map_blocks() and unmap_blocks() */
+	void (*unmap)(char *p);
 	int also;		/* an errno besides ENOMEM, or 0 */
 	bool silent;
 	unsigned long at, gap;	/* pages that may be unmapped after a failure */
 	bool split;		/* several mappings, whose borders are within blocks */
+	bool one_block;		/* no other is touched */
 };
 
 static int report(long ret)
@@ -288,6 +341,9 @@ static void after_vm_write(char *p)
 	verify_most(p, 21, PAGES - 21, ORIGIN);
 }
 
+static int uffd = -1;
+
+/* Stays open after a failure, so that one sees what it has armed. */
 static int do_uffd(char *p)
 {
 	struct uffdio_api api = { .api = UFFD_API };
@@ -295,30 +351,335 @@ static int do_uffd(char *p)
 		.range = { (unsigned long)AT(10), PAGE * BLOCK_PAGES },
 		.mode = UFFDIO_REGISTER_MODE_MISSING,
 	};
-	int fd = syscall(SYS_userfaultfd, O_CLOEXEC), ret = 0;
 
-	if (fd < 0)
-		return errno;
-	if (ioctl(fd, UFFDIO_API, &api) || ioctl(fd, UFFDIO_REGISTER, &reg))
-		ret = errno;
-	close(fd);
-	return ret;
+	if (uffd < 0) {
+		uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
+		if (uffd < 0)
+			return errno;
+		if (ioctl(uffd, UFFDIO_API, &api))
+			return errno;
+	}
+	return report(ioctl(uffd, UFFDIO_REGISTER, &reg));
 }
 
 static void after_uffd(char *p)
 {
+	close(uffd);
 	verify_most(p, 0, PAGES, ORIGIN);
+}
+
+static int pkey;
+
+static void before_pkey(char *p)
+{
+	(void)p;
+	pkey = syscall(SYS_pkey_alloc, 0, 0);
+	if (pkey < 0)
+		skip_case("no protection keys: %s", strerror(errno));
+}
+
+static int do_pkey(char *p)
+{
+	return report(syscall(SYS_pkey_mprotect, AT(1), PAGE * (2 * BLOCK_PAGES + 3),
+			      PROT_READ, pkey));
+}
+
+static void after_pkey(char *p)
+{
+	static uint16_t pages[PAGES];
+
+	after_protect(p);
+	layout(p, pages);
+	check(pages[1] >> KEY_SHIFT == pkey && !(pages[0] >> KEY_SHIFT),
+	      "key %d of the first page, %d of the one before", pages[1] >> KEY_SHIFT,
+	      pages[0] >> KEY_SHIFT);
+}
+
+/* Blocks at the end of the heap; nobody calls malloc() meanwhile. */
+static char *map_brk(void)
+{
+	char *old = sbrk(0);
+	char *p = (char *)(((uintptr_t)old + 2 * BLOCK - 1) & ~(BLOCK - 1));
+
+	if (sbrk(p + NR * BLOCK - old) == (void *)-1)
+		skip_case("brk: %s", strerror(errno));
+	return p;
+}
+
+static void unmap_brk(char *p)
+{
+	check(!brk(p), "brk: %s", strerror(errno));
+}
+
+static int do_brk(char *p)
+{
+	char *to = AT(2 * BLOCK_PAGES + 100);
+
+	return syscall(SYS_brk, to) == (long)to ? 0 : ENOMEM;
+}
+
+static void after_brk(char *p)
+{
+	verify_most(p, 0, 2 * BLOCK_PAGES + 100, ORIGIN);
+	check(read_faults(AT(2 * BLOCK_PAGES + 100)), "the first page is mapped");
+	check(read_faults(AT(PAGES - 1)), "the last page is mapped");
+}
+
+/* Without MCL_ONFAULT each page would be a failure of its own, that nobody hears of. */
+static int do_lock_all(char *p)
+{
+	(void)p;
+	return report(mlockall(MCL_CURRENT | MCL_ONFAULT));
+}
+
+static void after_lock_all(char *p)
+{
+	verify_most(p, 0, PAGES, ORIGIN);
+	check(!munlockall(), "munlockall");
+}
+
+/* A whole block moves, its table with it. */
+static int do_move_block(char *p)
+{
+	return mremap(AT(BLOCK_PAGES), BLOCK, BLOCK, MREMAP_MAYMOVE | MREMAP_FIXED,
+		      AT(3 * BLOCK_PAGES)) == MAP_FAILED ? errno : 0;
+}
+
+static void moved_block(char *p)
+{
+	unsigned long i;
+
+	verify_most(p, 0, BLOCK_PAGES, ORIGIN);
+	verify_most(p, 2 * BLOCK_PAGES, BLOCK_PAGES, ORIGIN);
+	for (i = 0; i < BLOCK_PAGES; i++)
+		check(page_is(AT(3 * BLOCK_PAGES + i), BLOCK_PAGES + i,
+			      i == HOLE ? OWNER_ZERO : ORIGIN), "moved page %lu", i);
+}
+
+static void after_move_block(char *p)
+{
+	moved_block(p);
+	/* as in after_move() */
+	if (!read_faults(AT(BLOCK_PAGES)))
+		verify(p, BLOCK_PAGES, BLOCK_PAGES, OWNER_ZERO);
+}
+
+static int do_move_pages(char *p)
+{
+	return mremap(AT(BLOCK_PAGES), BLOCK, BLOCK,
+		      MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
+		      AT(3 * BLOCK_PAGES)) == MAP_FAILED ? errno : 0;
+}
+
+static void after_move_pages(char *p)
+{
+	moved_block(p);
+	verify(p, BLOCK_PAGES, BLOCK_PAGES, OWNER_ZERO);
+}
+
+static int clear_fd;
+
+static bool soft_dirty(char *p, unsigned long page)
+{
+	return pagemap(0, AT(page)) & PM_SOFT_DIRTY;
+}
+
+static void intact_clear_refs(char *p)
+{
+	unsigned long b;
+
+	for (b = 0; b < NR; b++)
+		check(soft_dirty(p, b * BLOCK_PAGES), "page %lu is not soft-dirty",
+		      b * BLOCK_PAGES);
+}
+
+static void before_clear_refs(char *p)
+{
+	clear_fd = open("/proc/self/clear_refs", O_WRONLY);
+	if (clear_fd < 0 || !soft_dirty(p, 0))
+		skip_case("no soft-dirty bits");
+	intact_clear_refs(p);
+}
+
+static int do_clear_refs(char *p)
+{
+	(void)p;
+	return report(write(clear_fd, "4", 1));
+}
+
+static void after_clear_refs(char *p)
+{
+	unsigned long b;
+
+	for (b = 0; b < NR; b++)
+		check(!soft_dirty(p, b * BLOCK_PAGES), "page %lu is soft-dirty",
+		      b * BLOCK_PAGES);
+	fill(p, 3, 1, ORIGIN);
+	check(soft_dirty(p, 3) && !soft_dirty(p, 4), "page 3 was written, and not page 4");
+	verify_most(p, 0, PAGES, ORIGIN);
+}
+
+static void before_collapse(char *p)
+{
+	if (madvise(p, NR * BLOCK, MADV_HUGEPAGE))
+		skip_case("MADV_HUGEPAGE: %s", strerror(errno));
+}
+
+/* The kernel collapses nothing that nobody can write, as after the fork. */
+static int do_collapse(char *p)
+{
+	if (!madvise(p, 2 * BLOCK, MADV_COLLAPSE) || errno == EINVAL || errno == EAGAIN)
+		return 0;
+	return errno;
+}
+
+static int do_collapse_other(char *p)
+{
+	struct iovec iov = { p, 2 * BLOCK };
+	int fd = syscall(SYS_pidfd_open, getpid(), 0), err;
+
+	if (fd < 0)
+		return errno;
+	err = syscall(SYS_process_madvise, fd, &iov, 1, MADV_COLLAPSE, 0) < 0 ? errno : 0;
+	close(fd);
+	return err == EINVAL || err == EAGAIN ? 0 : err;
+}
+
+static void after_collapse(char *p)
+{
+	verify_most(p, 0, PAGES, ORIGIN);
+	fill(p, 3, 5, ACTOR);
+	verify(p, 3, 5, ACTOR);
+}
+
+/* Around a border of blocks. */
+static int do_populate(char *p)
+{
+	return report(madvise(AT(BLOCK_PAGES - 5), 10 * PAGE, MADV_POPULATE_WRITE));
+}
+
+static void after_populate(char *p)
+{
+	verify_most(p, 0, PAGES, ORIGIN);
+}
+
+static int pipe_fds[2];
+
+static void before_vmsplice(char *p)
+{
+	(void)p;
+	check(!pipe(pipe_fds), "pipe");
+}
+
+static int do_vmsplice(char *p)
+{
+	struct iovec iov = { AT(20), PAGE };
+	ssize_t n = vmsplice(pipe_fds[1], &iov, 1, 0);
+
+	return n == (ssize_t)PAGE ? 0 : n < 0 ? errno : EIO;
+}
+
+static void after_vmsplice(char *p)
+{
+	static char buf[PAGE];
+
+	/* the pipe has the page of that time, as any process that shared it */
+	fill(p, 20, 1, ACTOR);
+	check(read(pipe_fds[0], buf, PAGE) == (ssize_t)PAGE, "pipe");
+	verify(p, 20, 1, ACTOR);
+	verify_most(p, 21, PAGES - 21, ORIGIN);
+	verify_most(p, 0, 20, ORIGIN);
+}
+
+static int mem_fd;
+
+static void before_mem_write(char *p)
+{
+	(void)p;
+	mem_fd = open("/proc/self/mem", O_RDWR);
+	check(mem_fd >= 0, "/proc/self/mem");
+}
+
+static int do_mem_write(char *p)
+{
+	static char buf[PAGE];
+	ssize_t n;
+
+	pattern_page(buf, 20, ACTOR);
+	n = pwrite(mem_fd, buf, PAGE, (uintptr_t)AT(20));
+	return n == (ssize_t)PAGE ? 0 : n < 0 ? errno : EIO;
+}
+
+static int mirror_fd;
+
+static void before_notifier(char *p)
+{
+	(void)p;
+	if (access("/dev/hmm_dmirror0", R_OK | W_OK))
+		skip_case("no /dev/hmm_dmirror0");
+}
+
+/* A device that mirrors the memory of the process. */
+static int do_notifier(char *p)
+{
+	(void)p;
+	mirror_fd = open("/dev/hmm_dmirror0", O_RDWR | O_CLOEXEC);
+	return report(mirror_fd);
+}
+
+static void after_notifier(char *p)
+{
+	struct events before;
+	pid_t pid;
+
+	events_get(&before);
+	pid = xfork();
+	if (!pid) {
+		verify_most(p, 0, PAGES, ORIGIN);
+		done();
+	}
+	join(pid);
+	expect_events(&before, EV_FB_NOTIFIER, >=, (long)NR);
+	close(mirror_fd);
+	verify_most(p, 0, PAGES, ORIGIN);
+}
+
+/* What a failed operation must not have changed. */
+static void unchanged(const struct op *op, char *p, uint16_t *old, uint16_t *now,
+		      unsigned int nth, int err)
+{
+	unsigned long gap, i;
+
+	layout(p, now);
+	/* all of it or nothing */
+	gap = op->gap && !now[op->at] ? op->gap : 0;
+	for (i = 0; i < PAGES; i++) {
+		uint16_t changed = old[i] ^ now[i];
+
+		if (i >= op->at && i < op->at + gap)
+			continue;
+		/* mlock() has locked a mapping when it fails to populate it */
+		if (err == op->also)
+			changed &= ~LOCKED;
+		check(!changed, "allocation %u: page %lu is mapped as %#x, was %#x",
+		      nth, i, now[i], old[i]);
+	}
+	if (op->intact)
+		op->intact(p);
+	verify_most(p, 0, op->at, ORIGIN);
+	verify_most(p, op->at + gap, PAGES - op->at - gap, ORIGIN);
 }
 
 /* Do it under every single failure. */
 static void try_all(const struct op *op)
 {
 	unsigned int nth, failed = 0, reported = 0;
-	static char old[PAGES], now[PAGES];
-	char *p = map_blocks(NR);
+	static uint16_t old[PAGES], now[PAGES];
 	struct events before;
+	char *p;
 
 	needs_injection();
+	p = op->map ? op->map() : map_blocks(NR);
 	fill_most(p, ORIGIN);
 	if (op->split) {
 		check(!madvise(AT(100), 500 * PAGE, MADV_RANDOM), "MADV_RANDOM");
@@ -332,9 +693,10 @@ static void try_all(const struct op *op)
 		slots[0] = slots[1] = 0;
 		pid = fork_sharing(NR);
 		if (!pid) {
-			unsigned long gap;
 			int err;
 
+			if (op->before)
+				op->before(p);
 			/* page in what the test itself uses */
 			layout(p, old);
 			layout(p, now);
@@ -348,15 +710,7 @@ static void try_all(const struct op *op)
 				check(slots[0], "%s without a reason",
 				      strerror(err));
 				slots[1] = 1;
-				layout(p, now);
-				/* all of it or nothing */
-				gap = op->gap && now[op->at] == '-' ? op->gap : 0;
-				memset(old + op->at, '-', gap);
-				check(!memcmp(old, now, PAGES),
-				      "allocation %u: mappings have changed", nth);
-				verify_most(p, 0, op->at, ORIGIN);
-				verify_most(p, op->at + gap, PAGES - op->at - gap,
-					    ORIGIN);
+				unchanged(op, p, old, now, nth, err);
 				err = op->run(p);
 				check(!err, "second try: %s", strerror(err));
 			}
@@ -374,9 +728,13 @@ static void try_all(const struct op *op)
 	verify_most(p, 0, PAGES, ORIGIN);
 	fill_most(p, ACTOR);
 	expect_events(&before, EV_REUSE, >=, (long)NR);
-	unmap_blocks(p, NR);
+	if (op->unmap)
+		op->unmap(p);
+	else
+		unmap_blocks(p, NR);
 	note("%u allocations failed, %u times the operation did", failed, reported);
-	check(failed >= NR - 2, "only %u allocations could fail", failed);
+	check(failed >= (op->one_block ? 1 : NR - 2), "only %u allocations could fail",
+	      failed);
 	check(op->silent || reported, "no failure was reported");
 }
 
@@ -384,31 +742,46 @@ static void try_all(const struct op *op)
 	static void nomem_##name(void)					\
 	{								\
 		static const struct op op = {				\
-			do_##name, after_##name, __VA_ARGS__		\
+			.run = do_##name, .after = after_##name,	\
+			__VA_ARGS__					\
 		};							\
 									\
 		try_all(&op);						\
 	}
 
-OP_CASE(write, 0, true, 0, 0, false)
-OP_CASE(read_hole, 0, true, 0, 0, false)
-OP_CASE(protect, 0, false, 0, 0, false)
-OP_CASE(unmap, 0, false, 0, 0, false)
+OP_CASE(write, .silent = true)
+OP_CASE(read_hole, .silent = true)
+OP_CASE(protect)
+OP_CASE(unmap)
 /* The kernel leaves a gap where MAP_FIXED fails late, see vms_abort_munmap_vmas(). */
-OP_CASE(map_over, 0, false, 100, BLOCK_PAGES, false)
-OP_CASE(drop, 0, false, 0, 0, false)
-OP_CASE(free, 0, false, 0, 0, false)
+OP_CASE(map_over, .at = 100, .gap = BLOCK_PAGES)
+OP_CASE(drop)
+OP_CASE(free)
 #define do_drop_several		do_drop
 #define after_drop_several	after_drop
 #define do_free_several		do_free
 #define after_free_several	after_free
-OP_CASE(drop_several, 0, false, 0, 0, true)
-OP_CASE(free_several, 0, false, 0, 0, true)
+OP_CASE(drop_several, .split = true)
+OP_CASE(free_several, .split = true)
 /* And so it does where mremap() fails when the destination has been unmapped. */
-OP_CASE(move, 0, false, 50, 20, false)
-OP_CASE(lock, EAGAIN, false, 0, 0, false)
-OP_CASE(vm_write, EFAULT, false, 0, 0, false)
-OP_CASE(uffd, 0, false, 0, 0, false)
+OP_CASE(move, .at = 50, .gap = 20)
+OP_CASE(move_block, .at = 3 * BLOCK_PAGES, .gap = BLOCK_PAGES)
+OP_CASE(move_pages, .at = 3 * BLOCK_PAGES, .gap = BLOCK_PAGES)
+OP_CASE(lock, .also = EAGAIN)
+OP_CASE(lock_all)
+OP_CASE(vm_write, .also = EFAULT)
+#define after_mem_write		after_vm_write
+OP_CASE(mem_write, .before = before_mem_write, .also = EIO, .one_block = true)
+OP_CASE(vmsplice, .before = before_vmsplice, .also = EFAULT, .one_block = true)
+OP_CASE(uffd)
+OP_CASE(pkey, .before = before_pkey)
+OP_CASE(brk, .map = map_brk, .unmap = unmap_brk)
+OP_CASE(clear_refs, .before = before_clear_refs, .intact = intact_clear_refs)
+OP_CASE(collapse, .before = before_collapse)
+#define after_collapse_other	after_collapse
+OP_CASE(collapse_other, .before = before_collapse)
+OP_CASE(populate)
+OP_CASE(notifier, .before = before_notifier)
 
 /* fork: no child, or one that has everything, shared or copied. */
 static void nomem_fork(void)
@@ -563,8 +936,35 @@ static void nomem_fork_unmap(void)
 	expect_events(&before, EV_SHARE, >=, 1);
 }
 
-/* What must not fail needs no memory: munmap of whole blocks and exit. */
-static void nomem_leave(void)
+/*
+ * What must not fail needs no memory.  Between all_fail(true) and all_fail(false)
+ * each allocation of a task that says so fails; starve() says so for the caller, and
+ * needs nothing itself.
+ */
+static int starve_fd;
+
+static void all_fail(bool on)
+{
+	inject_setting("task-filter", on ? "Y" : "N", true);
+	inject_setting("times", "-1", true);
+	inject_setting("probability", on ? "100" : "0", true);
+}
+
+static void starve(bool on)
+{
+	check(pwrite(starve_fd, on ? "1" : "0", 1, 0) == 1, "make-it-fail");
+}
+
+/* In each process anew; pages in what starve() uses. */
+static void starve_ready(void)
+{
+	starve_fd = open("/proc/thread-self/make-it-fail", O_RDWR);
+	check(starve_fd >= 0, "make-it-fail");
+	starve(false);
+	errno = 0;
+}
+
+static void starved_exit(void)
 {
 	char *p = map_blocks(NR);
 	struct events before;
@@ -575,24 +975,438 @@ static void nomem_leave(void)
 	events_get(&before);
 	pid = fork_sharing(NR);
 	if (!pid) {
-		/* every allocation of this thread fails from now on */
-		check(!write_file("/proc/thread-self/make-it-fail", "1"),
-		      "make-it-fail");
+		starve_ready();
 		arrive(READY);
 		await(GO, 1);
+		starve(true);
 		_exit(0);
 	}
 	await(READY, 1);
-	inject_setting("task-filter", "Y", true);
-	inject_setting("times", "-1", true);
-	inject_setting("probability", "100", true);
+	all_fail(true);
 	arrive(GO);
 	join(pid);
-	inject_setting("probability", "0", true);
-	inject_setting("task-filter", "N", true);
+	all_fail(false);
 	expect_events(&before, EV_DETACH, >=, (long)NR);
 	verify_most(p, 0, PAGES, ORIGIN);
 	unmap_blocks(p, NR);
+}
+
+/*
+ * The whole of a mapping, because the kernel needs memory to split one; @drop leaves
+ * the mapping there.  First where nothing is shared, to see that the kernel can.
+ */
+static int unmap_starved(char *p, bool drop)
+{
+	int ret;
+
+	starve(true);
+	ret = report(drop ? madvise(p, NR * BLOCK, MADV_DONTNEED) :
+			    munmap(p, NR * BLOCK));
+	starve(false);
+	return ret;
+}
+
+static void unmap_without_memory(bool drop)
+{
+	char *p = map_blocks(NR);
+	pid_t pid, other;
+
+	needs_injection();
+	fill_most(p, ORIGIN);
+	steps_reset();
+	other = fork_sharing(NR);
+	if (!other) {
+		await(GO, 1);
+		verify_most(p, 0, PAGES, ORIGIN);
+		fill_most(p, ACTOR);
+		done();
+	}
+	all_fail(true);
+	pid = fork_sharing(NR);
+	if (!pid) {
+		const long size = (PAGES - NR) * PAGE / 1024;
+		char *own = map_blocks(NR);
+		struct events before;
+		long anon, breaks;
+		int ret;
+
+		starve_ready();
+		fill_most(own, ACTOR);
+		ret = unmap_starved(own, drop);
+		if (ret)
+			skip_case("without shared tables: %s", strerror(ret));
+		breaks = own_breaks();
+		anon = status_kb(0, "RssAnon");
+		events_get(&before);
+		ret = unmap_starved(p, drop);
+		check(!ret, "%s", strerror(ret));
+		expect_events(&before, EV_DETACH, >=, (long)NR);
+		check(own_breaks() == breaks, "%ld tables were copied",
+		      own_breaks() - breaks);
+		anon -= status_kb(0, "RssAnon");
+		check(labs(anon - size) <= 64, "RssAnon fell by %ld kB, not %ld", anon,
+		      size);
+		if (drop)
+			verify(p, 0, PAGES, OWNER_ZERO);
+		else
+			check(read_faults(AT(0)) && read_faults(AT(PAGES - 1)),
+			      "still mapped");
+		done();
+	}
+	join(pid);
+	all_fail(false);
+	verify_most(p, 0, PAGES, ORIGIN);
+	arrive(GO);
+	join(other);
+	verify_most(p, 0, PAGES, ORIGIN);
+	unmap_blocks(p, NR);
+}
+
+static void starved_unmap(void)
+{
+	unmap_without_memory(false);
+}
+
+static void starved_drop(void)
+{
+	unmap_without_memory(true);
+}
+
+/*
+ * exec needs memory for the new program, so there each allocation fails alone: it
+ * fails and nothing has changed, or the process is killed without the old memory, or
+ * it succeeds.  The other sharers do not notice.  The new program tells whether the
+ * failure was used up.
+ */
+#define STILL_ARMED	42
+
+static int say_if_armed(void)
+{
+	char text[16] = "0";
+	int fd = open("/proc/thread-self/fail-nth", O_RDONLY);
+
+	return fd >= 0 && read(fd, text, sizeof(text) - 1) > 0 && strtol(text, NULL, 10) ?
+		STILL_ARMED : 0;
+}
+
+static void nomem_exec(void)
+{
+	unsigned int nth, refused = 0, killed = 0;
+	char *p = map_blocks(NR);
+	struct events before;
+	int status;
+
+	needs_injection();
+	fill_most(p, ORIGIN);
+	for (nth = 1; ; nth++) {
+		static char *const argv[] = { "nomem", "--say-if-armed", NULL };
+		static char *const envp[] = {
+			"GLIBC_TUNABLES=glibc.pthread.rseq=0", NULL
+		};
+		pid_t pid;
+
+		check(nth < 4 * MAX_NTH, "no end of failures");
+		slots[0] = 0;
+		events_get(&before);
+		pid = fork_sharing(NR);
+		if (!pid) {
+			arm(0);
+			arm(nth);
+			execve("/proc/self/exe", argv, envp);
+			/* the errno is not always what one would like */
+			check(disarm(), "exec failed without a reason: %s",
+			      strerror(errno));
+			slots[0] = 1;
+			verify_most(p, 0, PAGES, ORIGIN);
+			arm(0);
+			execve("/proc/self/exe", argv, envp);
+			fail("second try: %s", strerror(errno));
+		}
+		status = join_status(pid);
+		check(WIFSIGNALED(status) ||
+		      (WIFEXITED(status) && (!WEXITSTATUS(status) ||
+					     WEXITSTATUS(status) == STILL_ARMED)),
+		      "allocation %u: wait status %#x", nth, status);
+		expect_events(&before, EV_DETACH, >=, (long)NR);
+		verify_most(p, 0, PAGES, ORIGIN);
+		refused += slots[0];
+		killed += WIFSIGNALED(status);
+		if (WIFEXITED(status) && WEXITSTATUS(status) == STILL_ARMED)
+			break;
+	}
+	note("%u allocations failed: %u times exec did, %u processes were killed",
+	     nth - 1, refused, killed);
+	check(refused, "exec never failed");
+	fill_most(p, ACTOR);
+	unmap_blocks(p, NR);
+}
+
+/*
+ * Who reaps a killed process has no memory.  The victim does not come to exit before
+ * that: it may run on this CPU only, and the reaper does not give it away.
+ */
+static void starved_reap(void)
+{
+	struct sched_param fifo = { .sched_priority = 1 }, other = { 0 };
+	char *p = map_blocks(NR);
+	struct events before;
+	cpu_set_t one;
+	int fd, ret;
+	pid_t pid;
+
+	needs_injection();
+	CPU_ZERO(&one);
+	CPU_SET(0, &one);
+	check(!sched_setaffinity(0, sizeof(one), &one), "sched_setaffinity");
+	fill_most(p, ORIGIN);
+	steps_reset();
+	pid = fork_sharing(NR);
+	if (!pid) {
+		arrive(READY);
+		for (;;)
+			pause();
+	}
+	await(READY, 1);
+	starve_ready();
+	all_fail(true);
+	fd = syscall(SYS_pidfd_open, pid, 0);
+	check(fd >= 0, "pidfd_open: %s", strerror(errno));
+	/* pages in what the calls below use */
+	syscall(SYS_process_mrelease, -1, 0);
+	events_get(&before);
+	if (sched_setscheduler(0, SCHED_FIFO, &fifo))
+		note("SCHED_FIFO: %s", strerror(errno));
+	starve(true);
+	kill(pid, SIGKILL);
+	ret = report(syscall(SYS_process_mrelease, fd, 0));
+	starve(false);
+	sched_setscheduler(0, SCHED_OTHER, &other);
+	all_fail(false);
+	if (ret == ENOSYS)
+		skip_case("no process_mrelease");
+	/* a kernel thread of that CPU may have let it run */
+	check(!ret || ret == ESRCH, "process_mrelease: %s", strerror(ret));
+	note("%s", ret ? "it was gone already" : "reaped");
+	if (!ret)
+		expect_events(&before, EV_DETACH, >=, (long)NR);
+	close(fd);
+	check(WIFSIGNALED(join_status(pid)), "not killed");
+	verify_most(p, 0, PAGES, ORIGIN);
+	fill_most(p, ACTOR);
+	unmap_blocks(p, NR);
+}
+
+/*
+ * Forks so that three processes share @p, one inside the other; returns which the
+ * caller is, and its child.
+ */
+static unsigned int three_sharers(unsigned long blocks, pid_t *pid)
+{
+	unsigned int me;
+
+	steps_reset();
+	for (me = 0; me < 2; me++) {
+		*pid = fork_sharing(blocks);
+		if (*pid)
+			break;
+	}
+	/* what barrier() uses, and the stack */
+	barrier(READY, 3);
+	return me;
+}
+
+static void three_leave(unsigned int me, pid_t pid)
+{
+	if (me < 2)
+		join(pid);
+	if (me)
+		done();
+}
+
+/* Truncate takes pages from the tables of three sharers, private copies too. */
+static void starved_truncate(void)
+{
+	enum { BLOCKS = 2, LEFT = 700 };
+	struct events before;
+	unsigned long i;
+	unsigned int me;
+	pid_t pid = 0;
+	int fd, ret;
+	char *p;
+
+	needs_injection();
+	fd = test_file_in("/dev/shm", BLOCKS * BLOCK_PAGES, FILE_DATA);
+	if (fd < 0)
+		skip_case("no file in /dev/shm");
+	p = map_file_blocks(BLOCKS, fd);
+	for (i = 0; i < BLOCKS * BLOCK_PAGES; i++)
+		if (i % 2)
+			fill(p, i, 1, ORIGIN);
+		else
+			read_pages(p, i, 1);
+	me = three_sharers(BLOCKS, &pid);
+	if (!me) {
+		starve_ready();
+		all_fail(true);
+		events_get(&before);
+		starve(true);
+		ret = report(ftruncate(fd, LEFT * PAGE));
+		starve(false);
+		all_fail(false);
+		check(!ret, "ftruncate: %s", strerror(ret));
+		expect_events(&before, EV_INPLACE, >=, 1);
+		expect_events(&before, EV_BREAK, ==, 0);
+	}
+	barrier(DID, 3);
+	check(smaps_kb(0, p, "Rss") == LEFT * 4, "sharer %u: Rss %ld kB, not %d", me,
+	      smaps_kb(0, p, "Rss"), LEFT * 4);
+	for (i = 0; i < LEFT; i++)
+		verify(p, i, 1, i % 2 ? ORIGIN : FILE_DATA);
+	check(read_faults(AT(LEFT)) && read_faults(AT(LEFT + 1)) &&
+	      read_faults(AT(BLOCKS * BLOCK_PAGES - 1)), "pages behind the end are there");
+	barrier(GO, 3);
+	fill(p, 0, 20, ACTOR + 8 + me);
+	barrier(GO, 3);
+	verify(p, 0, 20, ACTOR + 8 + me);
+	three_leave(me, pid);
+	unmap_blocks(p, BLOCKS);
+	close(fd);
+}
+
+/*
+ * Reclaim takes clean pages of a file from the tables of three sharers.  Not those
+ * that go to swap: the compressed memory of this machine's swap must come from
+ * somewhere.
+ */
+static void starved_reclaim(void)
+{
+	enum { BLOCKS = 2 };
+	long start, now;
+	char path[128];
+	struct events before;
+	unsigned int me, tries;
+	unsigned long i;
+	pid_t pid = 0;
+	int fd, reclaim_fd;
+	char *p;
+
+	needs_injection();
+	cgroup_enter();
+	cgroup_write("memory.swap.max", "0");
+	fd = disk_file(BLOCKS * BLOCK_PAGES, FILE_DATA);
+	fsync(fd);
+	p = map_file_blocks(BLOCKS, fd);
+	for (i = 0; i < BLOCKS; i++) {
+		fill(p, i * BLOCK_PAGES, 16, ORIGIN);
+		read_pages(p, i * BLOCK_PAGES, BLOCK_PAGES);
+	}
+	me = three_sharers(BLOCKS, &pid);
+	if (!me) {
+		snprintf(path, sizeof(path), "%s/memory.reclaim", cgroup);
+		reclaim_fd = open(path, O_WRONLY);
+		check(reclaim_fd >= 0, "%s: %s", path, strerror(errno));
+		starve_ready();
+		start = now = smaps_kb(0, p, "Rss");
+		all_fail(true);
+		events_get(&before);
+		for (tries = 0; tries < 60 && now > start / 2; tries++) {
+			starve(true);
+			/* EAGAIN means that it got less than asked for */
+			pwrite(reclaim_fd, "4M", 2, 0);
+			starve(false);
+			now = smaps_kb(0, p, "Rss");
+		}
+		all_fail(false);
+		close(reclaim_fd);
+		check(now <= start / 2, "Rss is %ld kB, was %ld kB", now, start);
+		expect_events(&before, EV_INPLACE, >=, 1);
+		expect_events(&before, EV_BREAK, ==, 0);
+		slots[0] = now;
+	}
+	barrier(DID, 3);
+	check(smaps_kb(0, p, "Rss") == (long)slots[0], "sharer %u: Rss %ld kB, not %ld", me,
+	      smaps_kb(0, p, "Rss"), (long)slots[0]);
+	barrier(GO, 3);
+	for (i = 0; i < BLOCKS; i++) {
+		verify(p, i * BLOCK_PAGES, 16, ORIGIN);
+		verify(p, i * BLOCK_PAGES + 16, BLOCK_PAGES - 16, FILE_DATA);
+	}
+	three_leave(me, pid);
+	unmap_blocks(p, BLOCKS);
+	close(fd);
+}
+
+/*
+ * Migration needs memory for the pages, and so each allocation fails alone.  A page
+ * stays where it is or moves, for all sharers, and no table is copied for that.
+ */
+static void nomem_migrate(void)
+{
+	enum { BLOCKS = 2, FEW = 8, MOVE_ALL = 4 };
+	unsigned int me, nth, node = 0, left_behind = 0, failed = 0;
+	static void *addr[BLOCKS * FEW];
+	static int nodes[BLOCKS * FEW], status[BLOCKS * FEW];
+	char *p = map_blocks(BLOCKS);
+	struct events before;
+	unsigned long i, n;
+	pid_t pid = 0;
+	bool hit;
+
+	needs_injection();
+	if (access("/sys/devices/system/node/node1", F_OK))
+		skip_case("one NUMA node only");
+	for (i = 0; i < BLOCKS; i++)
+		fill(p, i * BLOCK_PAGES, FEW, ORIGIN);
+	me = three_sharers(BLOCKS, &pid);
+	/* the first time nothing fails: it pages in what the test itself uses */
+	for (nth = 0, hit = true; !me && hit; nth++) {
+		long ret;
+
+		check(nth < MAX_NTH, "no end of failures");
+		node = !node;
+		for (n = 0; n < BLOCKS * FEW; n++) {
+			addr[n] = AT(n / FEW * BLOCK_PAGES + n % FEW);
+			nodes[n] = node;
+			status[n] = -1;
+		}
+		events_get(&before);
+		arm(0);
+		arm(nth);
+		ret = syscall(SYS_move_pages, 0, BLOCKS * FEW, addr, nodes, status,
+			      MOVE_ALL);
+		hit = disarm();
+		failed += hit && nth;
+		check(ret >= 0 || (errno == ENOMEM && hit), "move_pages: %s",
+		      strerror(errno));
+		/* what has not moved does so now */
+		for (n = 0; n < BLOCKS * FEW; n++)
+			left_behind += ret < 0 || status[n] != (int)node;
+		check(syscall(SYS_move_pages, 0, BLOCKS * FEW, addr, nodes, status,
+			      MOVE_ALL) >= 0, "second try: %s", strerror(errno));
+		for (n = 0; n < BLOCKS * FEW; n++)
+			check(status[n] == (int)node, "allocation %u: page %lu: %d", nth,
+			      n, status[n]);
+		expect_events(&before, EV_INPLACE, >=, 1);
+		if (nth)
+			expect_events(&before, EV_BREAK, ==, 0);
+		for (i = 0; i < BLOCKS; i++)
+			verify(p, i * BLOCK_PAGES, FEW, ORIGIN);
+	}
+	if (!me) {
+		note("%u allocations failed, %u pages stayed behind", failed, left_behind);
+		check(left_behind, "no page stayed behind");
+	}
+	barrier(DID, 3);
+	check(smaps_kb(0, p, "Rss") == BLOCKS * FEW * 4, "sharer %u: Rss %ld kB", me,
+	      smaps_kb(0, p, "Rss"));
+	for (i = 0; i < BLOCKS; i++)
+		verify(p, i * BLOCK_PAGES, FEW, ORIGIN);
+	barrier(GO, 3);
+	fill(p, 0, FEW, ACTOR + 8 + me);
+	barrier(GO, 3);
+	verify(p, 0, FEW, ACTOR + 8 + me);
+	three_leave(me, pid);
+	unmap_blocks(p, BLOCKS);
 }
 
 #define MAX_REGIONS	(BLOCK_PAGES + 64)
@@ -685,7 +1499,8 @@ static int scan_once(unsigned int nth)
 	return ret;
 }
 
-static void nomem_scan(void)
+/* @once returns as scan_once() does. */
+static void until_none(int (*once)(unsigned int nth))
 {
 	unsigned int nth = 0, reported = 0;
 	int ret;
@@ -693,11 +1508,488 @@ static void nomem_scan(void)
 	needs_injection();
 	do {
 		check(++nth < MAX_NTH, "no end of failures");
-		ret = scan_once(nth);
+		ret = once(nth);
 		reported += ret == 2;
 	} while (ret);
 	note("%u allocations failed, %u times the call did", nth - 1, reported);
 	check(reported, "no failure was reported");
+}
+
+static void nomem_scan(void)
+{
+	until_none(scan_once);
+}
+
+#ifndef UFFDIO_MOVE
+struct uffdio_move {
+	__u64 dst, src, len, mode;
+	__s64 move;
+};
+#define UFFDIO_MOVE		_IOWR(UFFDIO, 0x05, struct uffdio_move)
+#endif
+#define PM_UFFD_WP		(1ULL << 57)
+
+/*
+ * A call of userfaultfd on a mapping that has grown into a block that is shared: the
+ * first block is armed and private, page GROWN is the fourth of the shared one.
+ */
+#define GROWN		(BLOCK_PAGES + 3)
+#define MOVED		5UL
+
+struct grown {
+	int (*run)(int fd, char *p);
+	void (*intact)(char *p);
+	void (*after)(char *p);
+};
+
+static void grown_empty(char *p)
+{
+	check(!(pagemap(0, AT(GROWN)) & (PM_PRESENT | PM_SWAP)), "there is a page");
+	verify(p, 0, BLOCK_PAGES, ORIGIN);
+}
+
+static int grown_copy(int fd, char *p)
+{
+	static char page[PAGE];
+	struct uffdio_copy copy = {
+		.dst = (uintptr_t)AT(GROWN), .src = (uintptr_t)page, .len = PAGE,
+	};
+
+	pattern_page(page, GROWN, ACTOR);
+	return report(ioctl(fd, UFFDIO_COPY, &copy));
+}
+
+static void after_grown_copy(char *p)
+{
+	verify(p, GROWN, 1, ACTOR);
+	verify(p, 0, BLOCK_PAGES, ORIGIN);
+}
+
+static int grown_protect(int fd, char *p)
+{
+	struct uffdio_writeprotect wp = {
+		.range = { (uintptr_t)p, BLOCK + 64 * PAGE },
+		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
+	};
+
+	return report(ioctl(fd, UFFDIO_WRITEPROTECT, &wp));
+}
+
+static void grown_protected(char *p, bool expected)
+{
+	unsigned long i;
+
+	for (i = 0; i < BLOCK_PAGES; i += 37)
+		check(!!(pagemap(0, AT(i)) & PM_UFFD_WP) == expected,
+		      "page %lu is %sprotected", i, expected ? "not " : "");
+	verify(p, 0, BLOCK_PAGES, ORIGIN);
+}
+
+static void grown_not_protected(char *p)
+{
+	grown_protected(p, false);
+}
+
+static void after_grown_protect(char *p)
+{
+	grown_protected(p, true);
+}
+
+static int grown_move(int fd, char *p)
+{
+	struct uffdio_move move = {
+		.dst = (uintptr_t)AT(GROWN), .src = (uintptr_t)AT(MOVED), .len = PAGE,
+	};
+	int err = report(ioctl(fd, UFFDIO_MOVE, &move));
+
+	if (err == EINVAL)
+		skip_case("no UFFDIO_MOVE");
+	return err;
+}
+
+static void after_grown_move(char *p)
+{
+	check(page_is(AT(GROWN), MOVED, ORIGIN), "the page has not moved");
+	check(!(pagemap(0, AT(MOVED)) & (PM_PRESENT | PM_SWAP)), "the page is still there");
+	verify(p, 0, MOVED, ORIGIN);
+	verify(p, MOVED + 1, BLOCK_PAGES - MOVED - 1, ORIGIN);
+}
+
+static int grown_once(unsigned int nth, const struct grown *g)
+{
+	const unsigned long rest = BLOCK_PAGES + BLOCK_PAGES / 2;
+	char *p = map_blocks(2);
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = {
+		.range = { (uintptr_t)p, BLOCK },
+		.mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP,
+	};
+	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK), ret, err;
+	pid_t pid;
+
+	if (fd < 0 || ioctl(fd, UFFDIO_API, &api))
+		skip_case("userfaultfd: %s", strerror(errno));
+	steps_reset();
+	fill(p, 0, 2 * BLOCK_PAGES, ORIGIN);
+	check(!munmap(AT(BLOCK_PAGES), BLOCK / 2), "munmap");
+	if (ioctl(fd, UFFDIO_REGISTER, &reg))
+		skip_case("UFFDIO_REGISTER: %s", strerror(errno));
+	pid = fork_sharing(1);
+	if (!pid) {
+		await(GO, 1);
+		verify(p, 0, BLOCK_PAGES, ORIGIN);
+		verify(p, rest, BLOCK_PAGES / 2, ORIGIN);
+		done();
+	}
+	check(mremap(p, BLOCK, BLOCK + 64 * PAGE, 0) == p, "mremap: %s",
+	      strerror(errno));
+	/* a page of this process alone, as UFFDIO_MOVE wants it */
+	fill(p, MOVED, 1, ORIGIN);
+	g->intact(p);
+	arm(0);
+	arm(nth);
+	err = g->run(fd, p);
+	ret = disarm();
+	if (err) {
+		check(err == ENOMEM && ret, "allocation %u: %s", nth, strerror(err));
+		ret = 2;
+		g->intact(p);
+		err = g->run(fd, p);
+		check(!err, "second try: %s", strerror(err));
+	}
+	g->after(p);
+	verify(p, rest, BLOCK_PAGES / 2, ORIGIN);
+	arrive(GO);
+	join(pid);
+	close(fd);
+	unmap_blocks(p, 2);
+	return ret;
+}
+
+#define GROWN_CASE(name, intact, after)					\
+	static int name##_once(unsigned int nth)			\
+	{								\
+		static const struct grown g = { name, intact, after };	\
+									\
+		return grown_once(nth, &g);				\
+	}								\
+									\
+	static void nomem_##name(void)					\
+	{								\
+		until_none(name##_once);				\
+	}
+
+GROWN_CASE(grown_copy, grown_empty, after_grown_copy)
+GROWN_CASE(grown_protect, grown_not_protected, after_grown_protect)
+GROWN_CASE(grown_move, grown_empty, after_grown_move)
+
+/* The pages of a packet ring are inserted where a shared block has a hole. */
+#define RING_PAGES	16UL
+
+static int packet_once(unsigned int nth)
+{
+	struct tpacket_req req = {
+		.tp_block_size = 4 * PAGE, .tp_block_nr = RING_PAGES / 4,
+		.tp_frame_size = 2048, .tp_frame_nr = RING_PAGES * 2,
+	};
+	int fd = socket(AF_PACKET, SOCK_RAW, htons(ETH_P_ALL)), ret;
+	char *p = map_blocks(1), *at = AT(100), *ring;
+	pid_t pid;
+
+	if (fd < 0)
+		skip_case("AF_PACKET: %s", strerror(errno));
+	check(!setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &req, sizeof(req)),
+	      "PACKET_RX_RING: %s", strerror(errno));
+	steps_reset();
+	fill(p, 0, BLOCK_PAGES, ORIGIN);
+	check(!munmap(at, RING_PAGES * PAGE), "munmap");
+	pid = fork_sharing(1);
+	if (!pid) {
+		await(GO, 1);
+		check(read_faults(at), "the ring is mapped here too");
+		verify(p, 0, 100, ORIGIN);
+		verify(p, 100 + RING_PAGES, BLOCK_PAGES - 100 - RING_PAGES, ORIGIN);
+		done();
+	}
+	arm(0);
+	arm(nth);
+	ring = mmap(at, RING_PAGES * PAGE, PROT_READ | PROT_WRITE,
+		    MAP_SHARED | MAP_FIXED, fd, 0);
+	ret = disarm();
+	if (ring == MAP_FAILED) {
+		check(errno == ENOMEM && ret, "allocation %u: %s", nth, strerror(errno));
+		ret = 2;
+		check(read_faults(at), "something is mapped");
+		verify(p, 0, 100, ORIGIN);
+		ring = mmap(at, RING_PAGES * PAGE, PROT_READ | PROT_WRITE,
+			    MAP_SHARED | MAP_FIXED, fd, 0);
+	}
+	check(ring == at, "mmap: %s", strerror(errno));
+	check(((volatile struct tpacket_hdr *)at)->tp_status == TP_STATUS_KERNEL,
+	      "the ring is not there");
+	verify(p, 0, 100, ORIGIN);
+	verify(p, 100 + RING_PAGES, BLOCK_PAGES - 100 - RING_PAGES, ORIGIN);
+	arrive(GO);
+	join(pid);
+	close(fd);
+	unmap_blocks(p, 1);
+	return ret;
+}
+
+static void nomem_packet(void)
+{
+	until_none(packet_once);
+}
+
+/* Have pages in swap; true if all of them went. */
+static bool swap_pages(char *p, unsigned long first, unsigned long nr)
+{
+	unsigned long i, swapped = 0;
+	int tries;
+
+	for (tries = 0; tries < 10 && swapped < nr; tries++) {
+		check(!madvise(AT(first), nr * PAGE, MADV_PAGEOUT), "MADV_PAGEOUT: %s",
+		      strerror(errno));
+		for (i = first, swapped = 0; i < first + nr; i++)
+			swapped += !!(pagemap(0, AT(i)) & PM_SWAP);
+	}
+	return swapped == nr;
+}
+
+/*
+ * swapoff under each failure: ENOMEM is an answer, and then both sharers have what
+ * they had, in memory or in swap, and the second try succeeds.
+ */
+static int swapoff_once(unsigned int nth)
+{
+	enum { BLOCKS = 2, FEW = 3 };
+	const long size = BLOCKS * FEW * PAGE / 1024;
+	char *p = map_blocks(BLOCKS), device[64];
+	struct events before;
+	pid_t pid;
+	long b;
+	int ret;
+
+	if (!have_swap())
+		skip_case("no swap");
+	strcpy(device, swap_device());
+	steps_reset();
+	for (b = 0; b < BLOCKS; b++) {
+		fill(p, b * BLOCK_PAGES, FEW, ORIGIN);
+		if (!swap_pages(p, b * BLOCK_PAGES, FEW))
+			skip_case("the pages do not go to swap");
+	}
+	pid = fork_sharing(BLOCKS);
+	if (!pid) {
+		arrive(READY);
+		await(GO, 1);
+		for (b = 0; b < BLOCKS; b++)
+			verify(p, b * BLOCK_PAGES, FEW, ORIGIN);
+		done();
+	}
+	await(READY, 1);
+	events_get(&before);
+	arm(0);
+	arm(nth);
+	ret = report(swapoff(device));
+	b = disarm();
+	if (ret) {
+		check(ret == ENOMEM && b, "allocation %u: %s", nth, strerror(ret));
+		b = 2;
+		check(smaps_kb(0, p, "Rss") + smaps_kb(0, p, "Swap") == size &&
+		      smaps_kb(pid, p, "Rss") + smaps_kb(pid, p, "Swap") == size,
+		      "allocation %u: Rss %ld and %ld, Swap %ld and %ld kB", nth,
+		      smaps_kb(0, p, "Rss"), smaps_kb(pid, p, "Rss"),
+		      smaps_kb(0, p, "Swap"), smaps_kb(pid, p, "Swap"));
+		ret = report(swapoff(device));
+		check(!ret, "allocation %u, second try: %s", nth, strerror(ret));
+	}
+	check(smaps_kb(0, p, "Rss") == size && smaps_kb(pid, p, "Rss") == size,
+	      "allocation %u: Rss %ld and %ld kB", nth, smaps_kb(0, p, "Rss"),
+	      smaps_kb(pid, p, "Rss"));
+	expect_events(&before, EV_BREAK, >=, BLOCKS);
+	check(!swapon(device, 0), "swapon: %s", strerror(errno));
+	ret = b;
+	arrive(GO);
+	join(pid);
+	for (b = 0; b < BLOCKS; b++)
+		verify(p, b * BLOCK_PAGES, FEW, ORIGIN);
+	unmap_blocks(p, BLOCKS);
+	return ret;
+}
+
+static void nomem_swapoff(void)
+{
+	until_none(swapoff_once);
+}
+
+/*
+ * A swap entry counts to 62 in a byte; for more the kernel allocates a continuation,
+ * while it copies a table and holds locks.  If that fails, the copy is undone, memory
+ * for the continuation is allocated without the locks, and the copy begins again.
+ *
+ * So many sharers copy a table, one after the other, which has pages in memory, then
+ * pages in swap that the first sharers drop and which count less, and then those whose
+ * count will be full halfway through a copy.
+ */
+enum {
+	SHARERS = 70, DROPPERS = 20, FULL = 0x3e,
+	LESS = 100, MANY = LESS + 32, END = MANY + 32, WRITTEN = 300,
+};
+
+#define PAGE_INJECTOR	"/sys/kernel/debug/fail_page_alloc/"
+#define MANY_TIMES	1000
+
+/* @space - 1 pages can be allocated by a starved task, then none. */
+static void pages_fail(unsigned int space)
+{
+	check(!write_file(PAGE_INJECTOR "space", "%u", space) &&
+	      !write_file(PAGE_INJECTOR "times", "%u", MANY_TIMES), "fail_page_alloc");
+}
+
+static unsigned int pages_failed(void)
+{
+	return MANY_TIMES - read_long(PAGE_INJECTOR "times");
+}
+
+static void entries_of(char *p, uint64_t *entries)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+
+	check(fd >= 0, "pagemap");
+	check(pread(fd, entries, BLOCK_PAGES * sizeof(*entries),
+		    (uintptr_t)p / PAGE * sizeof(*entries)) ==
+	      (ssize_t)(BLOCK_PAGES * sizeof(*entries)), "pagemap");
+	close(fd);
+}
+
+/* mprotect() of a page with ever more memory, until it succeeds. */
+static unsigned int protect_with_few(char *p)
+{
+	static uint64_t old[BLOCK_PAGES], now[BLOCK_PAGES];
+	static uint16_t old_layout[PAGES], now_layout[PAGES];
+	unsigned int space, most = 0;
+	int ret = ENOMEM;
+
+	entries_of(p, old);
+	layout(p, old_layout);
+	for (space = 1; ret; space++) {
+		long breaks = own_breaks();
+		unsigned int failed;
+
+		check(space < 50, "it never succeeds");
+		pages_fail(space);
+		starve(true);
+		ret = report(mprotect(AT(WRITTEN), PAGE, PROT_READ));
+		starve(false);
+		failed = pages_failed();
+		if (!ret)
+			break;
+		check(ret == ENOMEM && failed, "mprotect: %s", strerror(ret));
+		if (failed > most)
+			most = failed;
+		check(own_breaks() == breaks, "mprotect failed, and the table was copied");
+		entries_of(p, now);
+		check(!memcmp(old, now, sizeof(old)), "mprotect failed, the entries changed");
+		layout(p, now_layout);
+		check(!memcmp(old_layout, now_layout, BLOCK_PAGES * sizeof(*old_layout)),
+		      "mprotect failed, the mappings changed");
+	}
+	check(write_faults(AT(WRITTEN)), "mprotect did nothing");
+	return most;
+}
+
+static void continuation(bool fails)
+{
+	char *p = map_blocks(1);
+	pid_t pid[SHARERS], swapper;
+	unsigned int i;
+
+	needs_injection();
+	if (!have_swap())
+		skip_case("no swap");
+	fill(p, 0, END, ORIGIN);
+	fill(p, WRITTEN, 2, ORIGIN);
+	if (!swap_pages(p, LESS, END - LESS))
+		skip_case("the pages do not go to swap");
+	steps_reset();
+	slots[0] = 0;
+	/* slab objects do not fail, and pages only for who is starved */
+	check(!write_file(PAGE_INJECTOR "ignore-gfp-wait", fails ? "N" : "Y") &&
+	      !write_file(PAGE_INJECTOR "task-filter", "Y") &&
+	      !write_file(PAGE_INJECTOR "times", "0") &&
+	      !write_file(PAGE_INJECTOR "probability", "100"), "fail_page_alloc");
+	for (i = 0; i < SHARERS; i++) {
+		/* the shared table counts, and the copies of those before */
+		const bool full = 1 + i == FULL;
+
+		pid[i] = fork_sharing(1);
+		if (!pid[i]) {
+			long breaks;
+
+			starve_ready();
+			breaks = own_breaks();
+			if (full && fails) {
+				slots[0] = protect_with_few(p);
+			} else {
+				if (full) {
+					pages_fail(0);
+					starve(true);
+				}
+				*(volatile char *)AT(WRITTEN + 1) = 1;
+				if (full) {
+					starve(false);
+					slots[0] = pages_failed();
+				}
+				fill(p, WRITTEN, 2, ACTOR);
+			}
+			check(own_breaks() > breaks, "the table was not copied");
+			if (i < DROPPERS)
+				check(!madvise(AT(LESS), (MANY - LESS) * PAGE,
+					       MADV_DONTNEED), "MADV_DONTNEED");
+			arrive(READY);
+			await(GO, 1);
+			verify(p, 0, LESS, ORIGIN);
+			verify(p, LESS, MANY - LESS, i < DROPPERS ? OWNER_ZERO : ORIGIN);
+			verify(p, MANY, END - MANY, ORIGIN);
+			verify(p, WRITTEN, 2, full && fails ? ORIGIN : ACTOR);
+			done();
+		}
+		await(READY, i + 1);
+	}
+	write_file(PAGE_INJECTOR "probability", "0");
+	write_file(PAGE_INJECTOR "task-filter", "N");
+	write_file(PAGE_INJECTOR "ignore-gfp-wait", "N");
+	note("%ld allocations failed", (long)slots[0]);
+	/* of one call: for the table, or at once and again without the locks */
+	check(slots[0] >= (fails ? 2 : 1), "no continuation was needed");
+	arrive(GO);
+	for (i = 0; i < SHARERS; i++)
+		join(pid[i]);
+	verify(p, 0, END, ORIGIN);
+	verify(p, WRITTEN, 2, ORIGIN);
+	unmap_blocks(p, 1);
+	/* while an entry counts for somebody who is not there, swapoff does not end */
+	swapper = xfork();
+	if (!swapper) {
+		signal(SIGALRM, SIG_DFL);
+		alarm(60);
+		check(!cycle_swap(), "swapoff");
+		done();
+	}
+	i = join_status(swapper);
+	check(!WIFSIGNALED(i), "swap entries are lost");
+	check(WIFEXITED(i) && !WEXITSTATUS(i), "swapoff: wait status %#x", i);
+}
+
+static void continuation_undone(void)
+{
+	continuation(false);
+}
+
+static void continuation_fails(void)
+{
+	continuation(true);
 }
 
 static const struct cow_case cases[] = {
@@ -714,15 +2006,44 @@ static const struct cow_case cases[] = {
 	{ "MADV_DONTNEED of several mappings", nomem_drop_several },
 	{ "MADV_FREE of several mappings", nomem_free_several },
 	{ "mremap", nomem_move },
+	{ "mremap of a block", nomem_move_block },
+	{ "MREMAP_DONTUNMAP", nomem_move_pages },
 	{ "mlock", nomem_lock },
+	{ "mlockall", nomem_lock_all },
 	{ "process_vm_writev", nomem_vm_write },
+	{ "/proc/self/mem", nomem_mem_write },
+	{ "vmsplice", nomem_vmsplice },
 	{ "userfaultfd", nomem_uffd },
+	{ "UFFDIO_COPY where a mapping grew", nomem_grown_copy },
+	{ "UFFDIO_WRITEPROTECT where a mapping grew", nomem_grown_protect },
+	{ "UFFDIO_MOVE where a mapping grew", nomem_grown_move },
+	{ "pkey_mprotect", nomem_pkey },
+	{ "brk", nomem_brk },
+	{ "clear_refs", nomem_clear_refs },
+	{ "MADV_COLLAPSE", nomem_collapse },
+	{ "process_madvise", nomem_collapse_other },
+	{ "MADV_POPULATE_WRITE", nomem_populate },
+	{ "AF_PACKET ring into a hole", nomem_packet },
+	{ "mmu notifier", nomem_notifier },
 	{ "PAGEMAP_SCAN", nomem_scan },
-	{ "exit", nomem_leave },
+	{ "swapoff", nomem_swapoff },
+	{ "swap count continuation", continuation_undone },
+	{ "no memory for a swap count continuation", continuation_fails },
+	{ "move_pages", nomem_migrate },
+	{ "exec", nomem_exec },
+	{ "exit needs no memory", starved_exit },
+	{ "munmap of blocks needs no memory", starved_unmap },
+	{ "MADV_DONTNEED of blocks needs no memory", starved_drop },
+	{ "process_mrelease needs no memory", starved_reap },
+	{ "truncate needs no memory", starved_truncate },
+	{ "reclaim needs no memory", starved_reclaim },
 };
 
 int main(int argc, char **argv)
 {
+	/* what nomem_exec() runs */
+	if (argc == 2 && !strcmp(argv[1], "--say-if-armed"))
+		return say_if_armed();
 	/*
 	 * The kernel writes to the rseq area of a thread that was preempted, and
 	 * kills the thread if that fails, which it may after fork: without.

@@ -515,9 +515,22 @@ static long full_event(const char *name)
 	return v;
 }
 
+/* A call that failed for want of memory, and has changed nothing. */
+static void refused(const char *what, char *p, unsigned long page)
+{
+	check(errno == ENOMEM || errno == EAGAIN, "%s: %s", what, strerror(errno));
+	verify(p, page, 1, ORIGIN);
+}
+
+static const char *const ways_to_use_up[] = {
+	"write", "mprotect", "munmap", "mremap", "MADV_FREE", "mlock", "fork",
+};
+
 static void use_up(char *p, unsigned int how)
 {
 	unsigned long b, n;
+	pid_t pid;
+	char *to;
 
 	for (n = 0; n < FEW; n++) {
 		for (b = 0; b < NR; b++) {
@@ -538,6 +551,33 @@ static void use_up(char *p, unsigned int how)
 					check(errno == ENOMEM && !read_faults(q),
 					      "munmap: %s", strerror(errno));
 				break;
+			case 3:
+				to = mremap(q, PAGE, PAGE,
+					    MREMAP_MAYMOVE | MREMAP_DONTUNMAP, NULL);
+				if (to == MAP_FAILED)
+					refused("mremap", p, b * BLOCK_PAGES + n);
+				else
+					check(page_is(to, b * BLOCK_PAGES + n, ORIGIN),
+					      "mremap has moved another page");
+				break;
+			case 4:
+				/* the pages are the others' too, and not freed */
+				if (madvise(q, PAGE, MADV_FREE))
+					refused("MADV_FREE", p, b * BLOCK_PAGES + n);
+				break;
+			case 5:
+				if (mlock(q, PAGE))
+					refused("mlock", p, b * BLOCK_PAGES + n);
+				break;
+			case 6:
+				pid = fork();
+				if (!pid)
+					done();
+				if (pid < 0)
+					refused("fork", p, b * BLOCK_PAGES + n);
+				else
+					join_status(pid);
+				break;
 			}
 		}
 	}
@@ -545,7 +585,7 @@ static void use_up(char *p, unsigned int how)
 
 static void full_group(void)
 {
-	long killed = vmstat("oom_kill"), local = 0, deaths = 0;
+	long killed = vmstat("oom_kill"), start, local, deaths = 0, now;
 	char path[160], value[32];
 	unsigned int round;
 
@@ -553,7 +593,9 @@ static void full_group(void)
 	/* the kernel's own, at the first OOM kill, without sharing as well */
 	allow_tables(8);
 	cgroup_make("cow_pte_full");
-	for (round = 0; round < 3; round++) {
+	start = local = full_event("oom_kill");
+	for (round = 0; round < ARRAY_LEN(ways_to_use_up); round++) {
+		const char *way = ways_to_use_up[round];
 		char *p = map_blocks(NR);
 		int status;
 		pid_t pid;
@@ -575,20 +617,189 @@ static void full_group(void)
 		status = join_status(pid);
 		check((WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) ||
 		      (WIFEXITED(status) && !WEXITSTATUS(status) && round),
-		      "round %u: status %#x", round, status);
+		      "%s: status %#x", way, status);
 		deaths += WIFSIGNALED(status);
+		now = full_event("oom_kill");
+		note("%s: %s, the cgroup killed %ld", way,
+		     WIFSIGNALED(status) ? "killed" : "survived", now - local);
+		/* a child of it may be the one, or another one */
+		check(round == 6 ? now - local >= WIFSIGNALED(status) :
+				   now - local == WIFSIGNALED(status),
+		      "%s: the cgroup killed %ld", way, now - local);
+		local = now;
 		verify_blocks(p, ORIGIN);
 		fill_blocks(p, CHILD);
 		verify_blocks(p, CHILD);
 		unmap_blocks(p, NR);
 	}
-	local = full_event("oom_kill");
-	note("%ld of 3 killed", deaths);
-	check(deaths >= 1 && local == deaths, "%ld died, the cgroup killed %ld",
-	      deaths, local);
-	check(vmstat("oom_kill") - killed == local,
+	check(deaths >= 1, "nobody was killed");
+	check(vmstat("oom_kill") - killed == local - start,
 	      "%ld were killed, by the cgroup %ld", vmstat("oom_kill") - killed,
-	      local);
+	      local - start);
+}
+
+/*
+ * Make the limit of the cgroup what it uses, without the pages that the CPUs hold in
+ * reserve for it: the next page that is charged is one too many.  Everything that
+ * its processes need until this ends they must have touched before.
+ */
+static void fill_group(void)
+{
+	char path[160], value[32];
+
+	cgroup_write("memory.max", "max");
+	cgroup_write("memory.swap.max", "0");
+	/* it is reclaim that gives back the reserve */
+	cgroup_write("memory.high", "0");
+	snprintf(path, sizeof(path), "%s/memory.current", cgroup);
+	snprintf(value, sizeof(value), "%ld", read_long(path));
+	check(!cgroup_write("memory.max", value), "memory.max");
+	cgroup_write("memory.high", "max");
+}
+
+/* MADV_DONTNEED of whole blocks needs no table, and nobody is killed for one. */
+static void full_group_drops(void)
+{
+	long oom, kill, max;
+	struct events before;
+	unsigned int tries;
+	char *p, *own;
+	int status;
+	pid_t pid;
+
+	cgroup_enter();
+	cgroup_make("cow_pte_full");
+	p = map_blocks(NR);
+	fill_blocks(p, ORIGIN);
+	steps_reset();
+	slots[0] = 0;
+	pid = fork_sharing(NR);
+	if (!pid) {
+		check(!cgroup_write("cgroup.procs", "0"), "cgroup.procs");
+		/* all that is needed below, once */
+		own = map_blocks(1);
+		fill(own, 0, FEW, CHILD);
+		slots[1] = madvise(own, BLOCK, MADV_DONTNEED);
+		errno = 0;
+		arrive(READY);
+		await(GO, 1);
+		slots[1] = madvise(p, NR * BLOCK, MADV_DONTNEED) ? errno : 0;
+		slots[0] = 1;
+		await(LEAVE, 1);
+		check(!slots[1], "MADV_DONTNEED: %s", strerror(slots[1]));
+		verify_blocks(p, OWNER_ZERO);
+		fill_blocks(p, CHILD);
+		verify_blocks(p, CHILD);
+		done();
+	}
+	await(READY, 1);
+	fill_group();
+	oom = full_event("oom");
+	kill = full_event("oom_kill");
+	max = full_event("max");
+	events_get(&before);
+	arrive(GO);
+	for (tries = 0; tries < 6000 && !slots[0]; tries++) {
+		check(waitpid(pid, &status, WNOHANG) <= 0, "wait status %#x", status);
+		usleep(10000);
+	}
+	check(slots[0], "it does not come back");
+	oom = full_event("oom") - oom;
+	kill = full_event("oom_kill") - kill;
+	max = full_event("max") - max;
+	cgroup_write("memory.max", "max");
+	check(!oom && !kill, "%ld times out of memory, %ld killed", oom, kill);
+	note("%ld times at the limit", max);
+	check(plain || max > 0, "the cgroup was not full");
+	expect_events(&before, EV_DETACH, >=, (long)NR);
+	arrive(LEAVE);
+	join(pid);
+	verify_blocks(p, ORIGIN);
+	unmap_blocks(p, NR);
+}
+
+/*
+ * Nor is a process killed because KSM would like to merge its pages, and needs a table
+ * of its own for it.  Three sharers: the last two of them are in the full cgroup.
+ */
+#define KSM	"/sys/kernel/mm/ksm/"
+
+static void full_group_merges(void)
+{
+	static const char *const names[] = {
+		KSM "run", KSM "sleep_millisecs", KSM "pages_to_scan", KSM "smart_scan",
+	};
+	static const char *const values[] = { "1", "1", "4096", "0" };
+	const long same = 128;
+	long saved[ARRAY_LEN(names)], oom, kill, max, scans;
+	unsigned int i, tries, me;
+	pid_t pid = 0;
+	char *p;
+
+	if (read_long(KSM "run") < 0)
+		skip_case("no KSM");
+	cgroup_enter();
+	cgroup_make("cow_pte_full");
+	p = map_blocks(1);
+	memset(p, 0x5a, same * PAGE);
+	fill(p, same, FEW, ORIGIN);
+	check(!madvise(p, BLOCK, MADV_MERGEABLE), "MADV_MERGEABLE: %s", strerror(errno));
+	steps_reset();
+	for (me = 0; me < 2; me++) {
+		pid = fork_sharing(1);
+		if (pid)
+			break;
+	}
+	if (me) {
+		check(!cgroup_write("cgroup.procs", "0"), "cgroup.procs");
+		arrive(READY);
+		await(GO, 1);
+		for (i = 0; i < same * PAGE; i += PAGE)
+			check(p[i] == 0x5a && p[i + PAGE - 1] == 0x5a, "page %lu",
+			      i / PAGE);
+		verify(p, same, FEW, ORIGIN);
+		fill(p, 0, 20, CHILD + me);
+		verify(p, 0, 20, CHILD + me);
+		if (me < 2)
+			join(pid);
+		done();
+	}
+	await(READY, 2);
+	for (i = 0; i < ARRAY_LEN(names); i++)
+		saved[i] = read_long(names[i]);
+	fill_group();
+	oom = full_event("oom");
+	kill = full_event("oom_kill");
+	max = full_event("max");
+	scans = read_long(KSM "full_scans");
+	for (i = ARRAY_LEN(names); i-- > 0; )
+		write_file(names[i], "%s", values[i]);
+	for (tries = 0; tries < 600 && read_long(KSM "full_scans") < scans + 4; tries++)
+		usleep(100 * 1000);
+	scans = read_long(KSM "full_scans") - scans;
+	oom = full_event("oom") - oom;
+	kill = full_event("oom_kill") - kill;
+	max = full_event("max") - max;
+	cgroup_write("memory.max", "max");
+	/* with memory it does so */
+	for (i = 0; !oom && !kill && scans >= 4 && i < 600 &&
+	     read_long(KSM "pages_sharing") < 3 * same - 3; i++)
+		usleep(100 * 1000);
+	note("%ld scans, %ld times at the limit; then %ld pages are merged", scans, max,
+	     read_long(KSM "pages_sharing"));
+	for (tries = ARRAY_LEN(names); tries-- > 0; )
+		if (saved[tries] >= 0)
+			write_file(names[tries], "%ld", saved[tries]);
+	check(scans >= 4, "KSM does not get on");
+	check(!oom && !kill, "%ld times out of memory, %ld killed", oom, kill);
+	check(i < 600, "nothing is merged");
+	check(plain || max > 0, "the cgroup was not full");
+	arrive(GO);
+	join(pid);
+	for (i = 0; i < same * PAGE; i += PAGE)
+		check(p[i] == 0x5a && p[i + PAGE - 1] == 0x5a, "page %lu", i / PAGE);
+	verify(p, same, FEW, ORIGIN);
+	unmap_blocks(p, 1);
 }
 
 /* Compaction moves pages of shared tables while processes fork and write. */
@@ -877,6 +1088,8 @@ static const struct cow_case cases[] = {
 	{ "reclaim against fork", reclaim_against_fork },
 	{ "a cgroup too small", pressure },
 	{ "a cgroup that is full", full_group },
+	{ "a full cgroup drops blocks", full_group_drops },
+	{ "a full cgroup and KSM", full_group_merges },
 	{ "compaction against fork", compaction_against_fork },
 	{ "move_pages of shared pages", migrate_shared },
 	{ "a read of pages that move", read_migrating },
