@@ -1501,7 +1501,7 @@ static const struct cow_case cases[] = {
 	{ "one mm: fork against write faults", fork_against_writes },
 	{ "one mm: fork against munmap, mprotect and MADV_DONTNEED", fork_against_unmap },
 	{ "one mm: fork against khugepaged", fork_against_khugepaged },
-	{ "one mm: fork against ksmd", fork_against_ksmd },
+	{ "one mm: fork against KSM", fork_against_ksmd },
 };
 
 int main(int argc, char **argv)
