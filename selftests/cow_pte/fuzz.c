@@ -91,8 +91,8 @@ static volatile bool thread_stop;
 static pthread_t thread;
 /* a table may have gone with all that was in it, see op_dontneed() */
 static bool table_gone;
-/* Held by the second thread in an operation; who works for all of the mm takes it. */
-static pthread_mutex_t second_thread;
+/* The second thread has had all its operations. */
+static volatile bool second_idle;
 
 /* This thread: its pages, its generator, its operation. */
 static __thread unsigned long lo, hi = MAIN_PAGES;
@@ -114,6 +114,12 @@ static struct result {
 	long rss, pte;
 	bool table_gone;
 } *results;
+
+/* The operations of the main thread; the second one has half as many. */
+static unsigned int my_ops(void)
+{
+	return nr_ops / (1 + depth);
+}
 
 static uint64_t mix3(uint64_t a, uint64_t b, uint64_t c)
 {
@@ -579,17 +585,19 @@ static void op_mlock(void)
 }
 
 /*
- * All of the mm, the second thread's pages too: it has none of its operations then.  In
- * the run that compares what is resident, pages that are not there stay away, as which
- * ones of the other thread's those are is a matter of time.
+ * All of the mm, the second thread's pages too.  So that it does not depend on the moment
+ * which of these are locked, and what operations say to that, those have come to an end.
  */
 static void op_mlockall(void)
 {
 	unsigned long n;
 	unsigned int i;
 
-	pthread_mutex_lock(&second_thread);
-	expect(result(mlockall(MCL_CURRENT | (pressure && pick(2) ? 0 : MCL_ONFAULT))), 0);
+	if (op_index < my_ops() / 2)
+		return;
+	while (!second_idle)
+		usleep(1000);
+	expect(result(mlockall(MCL_CURRENT | (pick(2) ? MCL_ONFAULT : 0))), 0);
 	for (i = 0; i < 4; i++)
 		check_page(pick(MAIN_PAGES));
 	n = pick(MAIN_PAGES);
@@ -600,7 +608,6 @@ static void op_mlockall(void)
 	expect(result(munlockall()), 0);
 	for (n = 0; n < PAGES; n++)
 		model[n].flags &= ~LOCKED;
-	pthread_mutex_unlock(&second_thread);
 }
 
 /*
@@ -1415,11 +1422,6 @@ static void one_op(void)
 		ops[i].fn();
 }
 
-static unsigned int my_ops(void)
-{
-	return nr_ops / (1 + depth);
-}
-
 static void open_pipe(void)
 {
 	must(!pipe(pipe_fd), "pipe: %s", strerror(errno));
@@ -1451,14 +1453,13 @@ static void *second(void *arg)
 	open_pipe();
 	check_all();
 	for (op_index = 0; op_index < n; op_index++) {
-		pthread_mutex_lock(&second_thread);
 		one_op();
 		for (i = 0; i < 2; i++)
 			check_page(lo + pick(hi - lo));
-		pthread_mutex_unlock(&second_thread);
 		__atomic_add_fetch(&slots[SL_OPS], 1, __ATOMIC_RELAXED);
 		rising_number();
 	}
+	second_idle = true;
 	while (!thread_stop) {
 		rising_number();
 		usleep(500);
@@ -1476,7 +1477,7 @@ static void start_thread(void)
 	pthread_attr_t attr;
 
 	thread_stop = false;
-	pthread_mutex_init(&second_thread, NULL);
+	second_idle = false;
 	/* mlockall() has all of the stack */
 	must(!pthread_attr_init(&attr) && !pthread_attr_setstacksize(&attr, 512 << 10) &&
 	     !pthread_create(&thread, &attr, second, NULL), "pthread_create");
