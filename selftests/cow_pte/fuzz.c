@@ -768,9 +768,8 @@ static void op_vmsplice(void)
 	if (ret < 0)
 		return;
 	wrote = can(n, WRITE) && pick(2);
-	if (wrote) {
+	if (wrote)
 		must(poke(n, val), "writing page %lu (flags %#x) faulted", n, model[n].flags);
-	}
 	must(read(pipe_fd[0], buf, PAGE) == PAGE, "pipe: %s", strerror(errno));
 	for (i = 0; i < ARRAY_LEN(places); i++) {
 		words[i] = *(uint64_t *)(buf + places[i]);
