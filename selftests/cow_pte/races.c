@@ -643,16 +643,28 @@ static void *duel_thread(void *arg)
 	}
 }
 
+/* The blocks, and before there are any, what a fork without them shares. */
+static char *duel_map(void)
+{
+	unsigned long b;
+	char *p;
+
+	memset(&duel, 0, sizeof(duel));
+	duel.state = seed;
+	duel.background = background_shares();
+	p = map_blocks(NR);
+	for (b = 0; b < NR; b++)
+		fill(p, b * BLOCK_PAGES, FEW, ORIGIN);
+	return p;
+}
+
 static void duel_begin(void (*act)(void), char *p)
 {
 	unsigned int i;
 	uint64_t start;
 
 	steps_reset();
-	memset(&duel, 0, sizeof(duel));
 	duel.act = act;
-	duel.background = background_shares();
-	duel.state = seed;
 	duel.delay = read_long(DELAY);
 	duel.p = p;
 	start = now_ns();
@@ -820,8 +832,7 @@ static void fork_against_direct(void)
 	char *p;
 
 	open_direct();
-	p = map_blocks(NR);
-	next_pages(p, 0, false);
+	p = duel_map();
 	duel_begin(act_direct, p);
 	for (round = 0; round < nr; round++) {
 		unsigned long b, n;
@@ -951,12 +962,11 @@ static void fork_against_ring(void)
 	char *p, *buf;
 
 	ring_open();
-	p = map_blocks(NR);
+	p = duel_map();
 	iov = (struct iovec){ p, PAGE };
 	if (syscall(SYS_io_uring_register, ring.fd, IORING_REGISTER_BUFFERS, &iov, 1))
 		skip_case("IORING_REGISTER_BUFFERS: %s", strerror(errno));
 	syscall(SYS_io_uring_register, ring.fd, IORING_UNREGISTER_BUFFERS, NULL, 0);
-	next_pages(p, 0, false);
 	duel_begin(act_register, p);
 	for (round = 0; round < nr; round++) {
 		pid_t pid;
@@ -1017,8 +1027,7 @@ static void fork_against_vmsplice(void)
 	unsigned int round, nr = rounds(200);
 	char *p;
 
-	p = map_blocks(NR);
-	next_pages(p, 0, true);
+	p = duel_map();
 	duel_begin(act_vmsplice, p);
 	for (round = 0; round < nr; round++) {
 		char *block;
@@ -1121,7 +1130,7 @@ static void fork_against_writes(void)
 	unsigned long b;
 	char *p;
 
-	p = map_blocks(NR);
+	p = duel_map();
 	for (b = 0; b < NR; b++)
 		fill(p, b * BLOCK_PAGES, FEW, FIRST_WRITE + 1);
 	duel_begin(act_write_all, p);
@@ -1236,9 +1245,7 @@ static void fork_against_unmap(void)
 	unsigned long b;
 	char *p;
 
-	p = map_blocks(NR);
-	for (b = 0; b < NR; b++)
-		fill(p, b * BLOCK_PAGES, FEW, ORIGIN);
+	p = duel_map();
 	duel_begin(act_unmap, p);
 	unmap_blocks(p, NR);
 	for (round = 0; round < nr; round++) {
