@@ -1295,7 +1295,7 @@ static void set_delay(long delay, unsigned int round)
 static void fork_against_khugepaged(void)
 {
 	const unsigned int end = ARRAY_LEN(settings);
-	unsigned int round, nr = rounds(150), huge = 0, shared = 0, most = nr + 3000;
+	unsigned int round, nr = rounds(150), huge = 0, shared = 0, most = nr + 100, tries;
 	long delay = read_long(DELAY), base = background_shares();
 	uint64_t state = seed;
 	unsigned long b;
@@ -1352,6 +1352,12 @@ static void fork_against_khugepaged(void)
 			verify(p, b * BLOCK_PAGES + FEW, 8, OWNER_ZERO);
 		}
 		spin(rnd(&state) % 200000);
+		/* it has the lowest priority, and other memory to look at: wait for it at last */
+		for (tries = 0; round >= nr && tries < 300; tries++) {
+			if (smaps_kb(0, p, "AnonHugePages") > 0)
+				break;
+			usleep(1000);
+		}
 		if (smaps_kb(0, p, "AnonHugePages") <= 0)
 			continue;
 		huge++;
