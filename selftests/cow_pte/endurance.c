@@ -22,18 +22,60 @@
 enum { READY = 1, GO };
 enum { ORIGIN = 1, PARENT = 2 };
 
-/* Ask for all pages of @p to be on @node; what cannot move stays. */
-static void migrate(char *p, int node)
+#define THP	"/sys/kernel/mm/transparent_hugepage/enabled"
+
+/* Ask for all pages of @p to be on @node; what cannot move stays.  Returns how many moved. */
+static unsigned long migrate(char *p, int node)
 {
 	static void *addr[PAGES];
-	static int nodes[PAGES], status[PAGES];
-	unsigned long i;
+	static int nodes[PAGES], before[PAGES], status[PAGES];
+	unsigned long i, moved = 0;
 
 	for (i = 0; i < PAGES; i++) {
 		addr[i] = p + i * PAGE;
 		nodes[i] = node;
 	}
-	syscall(SYS_move_pages, 0, PAGES, addr, nodes, status, 2 /* MPOL_MF_MOVE */ | 4);
+	if (syscall(SYS_move_pages, 0, PAGES, addr, NULL, before, 0) ||
+	    syscall(SYS_move_pages, 0, PAGES, addr, nodes, status,
+		    2 /* MPOL_MF_MOVE */ | 4) < 0)
+		return 0;
+	for (i = 0; i < PAGES; i++)
+		moved += before[i] >= 0 && before[i] != node && status[i] == node;
+	return moved;
+}
+
+/*
+ * Have a huge page instead of the block's small ones, or of those of an earlier one.  The
+ * advice is needed: memory that must not have huge pages is not collapsed.  A page that
+ * the child of this moment has isolated or is reading is a reason to try again.
+ */
+static bool collapse(char *block)
+{
+	bool ok = false;
+	int try;
+
+	check(!madvise(block, BLOCK, MADV_HUGEPAGE), "MADV_HUGEPAGE: %s", strerror(errno));
+	/* the advice has made the block a mapping of its own; it may be huge from last time */
+	if (smaps_kb(0, block, "AnonHugePages") > 0)
+		goto out;
+	for (try = 0; try < 5; try++) {
+		ok = !madvise(block, BLOCK, MADV_COLLAPSE);
+		if (ok || errno == EINVAL)
+			break;
+	}
+	check(ok || errno != EINVAL, "MADV_COLLAPSE: %s", strerror(errno));
+	ok = ok && smaps_kb(0, block, "AnonHugePages") > 0;
+out:
+	madvise(block, BLOCK, MADV_NOHUGEPAGE);
+	return ok;
+}
+
+static unsigned long compact(void)
+{
+	long before = vmstat("pgmigrate_success");
+
+	write_file("/proc/sys/vm/compact_memory", "1");
+	return vmstat("pgmigrate_success") - before;
 }
 
 /* One child of ten thousand: writes a little, sometimes has a child itself. */
@@ -67,9 +109,13 @@ static void short_life(char *p, unsigned int round, uint64_t *state)
 
 static void ten_thousand_forks(void)
 {
+	/* successes: huge pages; pages written to swap, moved on request, moved by compaction */
+	unsigned long collapsed = 0, swapped = 0, migrated = 0, compacted = 0, swapoffs = 0;
+	bool thp = !access(THP, R_OK), nodes = !access("/sys/devices/system/node/node1", F_OK);
 	unsigned int nr = rounds(10000), round;
 	struct events since;
 	uint64_t state = seed;
+	long out;
 	char *p;
 
 	events_get(&since);
@@ -86,31 +132,51 @@ static void ten_thousand_forks(void)
 		if (!(round % 3))
 			fill(p, block * BLOCK_PAGES + BLOCK_PAGES / 2 +
 			     rnd(&state) % (BLOCK_PAGES / 2), 1, PARENT);
-		if (!(round % 20) && have_swap())
-			cgroup_write("memory.reclaim", "1M");
-		if (!(round % 50))
-			madvise(p, NR * BLOCK, MADV_PAGEOUT);
-		if (!(round % 100))
-			migrate(p, (round / 100) % 2);
-		if (!(round % 200))
-			write_file("/proc/sys/vm/compact_memory", "1");
-		if (!(round % 250)) {
-			madvise(p, BLOCK, MADV_COLLAPSE);
-			madvise(p, BLOCK, MADV_NOHUGEPAGE);
+		if (have_swap() && !(round % 10)) {
+			out = vmstat("pswpout");
+			if (!(round % 20))
+				cgroup_write("memory.reclaim", "1M");
+			if (!(round % 50))
+				madvise(p, NR * BLOCK, MADV_PAGEOUT);
+			swapped += vmstat("pswpout") - out;
 		}
-		if (!(round % 1000))
-			cycle_swap();
+		if (!(round % 100))
+			migrated += migrate(p, (round / 100) % 2);
+		if (!(round % 200))
+			compacted += compact();
+		/* each block in turn; what writes and reclaim leave of it is small pages again */
+		if (thp && !(round % 50))
+			collapsed += collapse(p + round / 50 % NR * BLOCK);
+		if (!(round % 1000) && !cycle_swap())
+			swapoffs++;
 		join(pid);
 		if (!(round % 1000))
 			note("%u forks", round);
 	}
 	for (round = 0; round < NR; round++)
 		verify(p, round * BLOCK_PAGES, BLOCK_PAGES / 2, ORIGIN);
-	note("%u forks: %ld shared, %ld broken, %ld reused, %ld in place", nr,
-	     event_delta(&since, EV_SHARE), event_delta(&since, EV_BREAK),
-	     event_delta(&since, EV_REUSE), event_delta(&since, EV_INPLACE));
+	note("seed %llu, %u forks: %ld shared, %ld broken, %ld reused, %ld in place",
+	     (unsigned long long)seed, nr, event_delta(&since, EV_SHARE),
+	     event_delta(&since, EV_BREAK), event_delta(&since, EV_REUSE),
+	     event_delta(&since, EV_INPLACE));
+	note("%lu blocks collapsed, %lu pages swapped out, %lu migrated, %lu moved by compaction, %lu swapoffs",
+	     collapsed, swapped, migrated, compacted, swapoffs);
 	expect_events(&since, EV_SHARE, >=, (long)nr);
 	expect_events(&since, EV_INPLACE, >, 0);
+	/* What the machine lacks is said; what it has must have worked. */
+	if (thp)
+		check(collapsed, "no block was ever collapsed");
+	else
+		note("no huge pages: nothing collapsed");
+	if (have_swap())
+		check(swapped && swapoffs, "nothing was swapped out, or no swapoff succeeded");
+	else
+		note("no swap: nothing swapped out");
+	if (nodes)
+		check(migrated, "no page was migrated");
+	else
+		note("one node: nothing migrated");
+	check(compacted, "compaction moved nothing");
 	unmap_blocks(p, NR);
 }
 
@@ -167,8 +233,8 @@ static void thousand_sharers(void)
 	verify(p, 0, 2 * BLOCK_PAGES, ORIGIN);
 	fill(p, 0, 2 * BLOCK_PAGES, PARENT);
 	verify(p, 0, 2 * BLOCK_PAGES, PARENT);
-	note("%u sharers: %ld shared, %ld broken, %ld in place", nr,
-	     event_delta(&since, EV_SHARE), event_delta(&since, EV_BREAK),
+	note("seed %llu, %u sharers: %ld shared, %ld broken, %ld in place",
+	     (unsigned long long)seed, nr, event_delta(&since, EV_SHARE), event_delta(&since, EV_BREAK),
 	     event_delta(&since, EV_INPLACE));
 	unmap_blocks(p, 2);
 	free(pid);
@@ -224,6 +290,9 @@ static void fifty_generations(void)
 		verify(p, 0, 2 * BLOCK_PAGES, ORIGIN);
 		unmap_blocks(p, 2);
 	}
+	note("seed %llu, %u chains of 50: %ld shared, %ld broken, %ld in place",
+	     (unsigned long long)seed, rounds(10), event_delta(&since, EV_SHARE),
+	     event_delta(&since, EV_BREAK), event_delta(&since, EV_INPLACE));
 	expect_events(&since, EV_SHARE, >=, 50L * rounds(10));
 }
 

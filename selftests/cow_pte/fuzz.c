@@ -7,9 +7,13 @@
  * written.  What an operation returns and what a page holds is compared with the
  * model; and since a process's private memory is its own affair, the same seed must
  * give the same results with shared page tables as without, however the processes
- * are scheduled.  The first case compares these, and the resident pages; the second
- * adds what moves pages about: swap, compaction, KSM, huge pages, other processes
- * that look in.
+ * are scheduled.  The first case compares these, the resident pages and the size of the
+ * page tables, process by process; the second adds what moves pages about: swap,
+ * compaction, KSM, huge pages, other processes that look in.  It compares the results,
+ * too; which pages are resident then is the weather.
+ *
+ * Each process has a second thread, with pages and a model of its own: fork may come at
+ * any moment of what that one does.
  *
  * Operation K of a process draws its numbers from a generator of its own, made from
  * the seed, the process's place in the tree and K.  So a run can be cut short (--ops,
@@ -29,6 +33,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -40,20 +45,30 @@
 #define MPOL_BIND		2
 #define MPOL_MF_MOVE		2
 
-/* The arena; its last pages belong to the second thread. */
+/*
+ * The arena.  The main thread has the first blocks, the second one the rest of the last
+ * of them, a block, and a piece of the next one; then come pages with a rising number,
+ * and one that other processes write to.  A page between two of these is a mapping that
+ * is never merged with its neighbours, so no operation depends on those.
+ */
 #define BASE		((char *)0x200000000000UL)
-#define NR		4UL
-#define PAGES		(NR * BLOCK_PAGES)
+#define NR		6UL
+#define MAIN_PAGES	(4 * BLOCK_PAGES - 64)
+#define SECOND_FIRST	(MAIN_PAGES + 1)
+#define SECOND_END	(5 * BLOCK_PAGES + 100)
+#define THREAD_FIRST	(SECOND_END + 1)
 #define THREAD_PAGES	48UL
-#define MAIN_PAGES	(PAGES - THREAD_PAGES)
+#define MAILBOX		(THREAD_FIRST + THREAD_PAGES)
+#define PAGES		(MAILBOX + 1)
+#define MAX_RANGE	(4 * BLOCK_PAGES)
 #define AT(n)		(BASE + (n) * PAGE)
 #define MAX_CHILDREN	2
 
 enum page_flag {
 	MAPPED = 1, READ = 2, WRITE = 4, IS_FILE = 8, DONT_FORK = 16, WIPE = 32,
 	LOCKED = 64,
-	/* holds its value or zero: MADV_FREE */
-	MAYBE = 128,
+	/* holds its value or zero: MADV_FREE; and zero it is */
+	MAYBE = 128, GONE = 256,
 };
 
 struct page {
@@ -69,18 +84,42 @@ static uint64_t kinds = ~0ULL;
 static bool pressure;
 
 /* This process. */
-static uint64_t path, rng, hash, thread_count;
-static unsigned int depth, op_index;
-static const char *op_name = "start";
-static int data_fd = -1, direct_fd = -1, pipe_fd[2];
+static uint64_t path, thread_count, thread_hash;
+static unsigned int depth;
+static int data_fd = -1, direct_fd = -1;
 static volatile bool thread_stop;
 static pthread_t thread;
+/* a table may have gone with all that was in it, see op_dontneed() */
+static bool table_gone;
+/* The second thread has had all its operations. */
+static volatile bool second_idle;
+
+/* This thread: its pages, its generator, its operation. */
+static __thread unsigned long lo, hi = MAIN_PAGES;
+static __thread uint64_t rng, hash;
+static __thread unsigned int op_index;
+static __thread const char *op_name = "start";
+static __thread int pipe_fd[2];
+#define is_main		(!lo)
 
 /* Words that all processes share. */
 enum slot {
-	SL_HASH, SL_OPS, SL_PROCESSES, SL_RSS, SL_PTE, SL_STOP, SL_SWAPOFFS, SL_PIDS,
-	NR_PIDS = 20,
+	SL_OPS, SL_PROCESSES, SL_MOVES, SL_STOP, SL_SWAPOFFS, SL_PIDS, NR_PIDS = 20,
 };
+
+/* What each process of a tree had in the end, for comparison; memory that all share. */
+#define MAX_RESULTS	1024
+static struct result {
+	uint64_t path, hash;
+	long rss, pte;
+	bool table_gone;
+} *results;
+
+/* The operations of the main thread; the second one has half as many. */
+static unsigned int my_ops(void)
+{
+	return nr_ops / (1 + depth);
+}
 
 static uint64_t mix3(uint64_t a, uint64_t b, uint64_t c)
 {
@@ -101,8 +140,8 @@ static void add_hash(uint64_t v)
 }
 
 #define wrong(fmt, ...)							\
-	fail("seed %" PRIu64 ", process %#" PRIx64 ", operation %u (%s): " fmt,	\
-	     seed, path, op_index, op_name, ##__VA_ARGS__)
+	fail("seed %" PRIu64 ", process %#" PRIx64 ", %s thread, operation %u (%s): " fmt, \
+	     seed, path, is_main ? "main" : "second", op_index, op_name, ##__VA_ARGS__)
 #define must(cond, ...)							\
 	do {								\
 		if (!(cond))						\
@@ -131,8 +170,8 @@ static void make_page(void *buf, uint64_t val)
 		*(uint64_t *)((char *)buf + places[i]) = word_of(val, i);
 }
 
-static sigjmp_buf fault_env;
-static volatile sig_atomic_t armed;
+static __thread sigjmp_buf fault_env;
+static __thread volatile sig_atomic_t armed;
 
 static void on_fault(int sig)
 {
@@ -188,11 +227,11 @@ static void check_words(unsigned long n, const uint64_t *words)
 		good += words[i] == word_of(m->val, i);
 		zero += !words[i];
 	}
-	if (good == ARRAY_LEN(places))
+	if (good == ARRAY_LEN(places) && (!m->val || !(m->flags & GONE)))
 		return;
+	/* Nothing but this depends on whether it is gone: the weather decides. */
 	if ((m->flags & MAYBE) && zero == ARRAY_LEN(places)) {
-		m->flags &= ~MAYBE;
-		m->val = 0;
+		m->flags |= GONE;
 		return;
 	}
 	wrong("page %lu (flags %#x) holds %#" PRIx64 " %#" PRIx64 " %#" PRIx64 ", must hold %#" PRIx64,
@@ -215,7 +254,7 @@ static void check_all(void)
 {
 	unsigned long n;
 
-	for (n = 0; n < MAIN_PAGES; n++)
+	for (n = lo; n < hi; n++)
 		if (can(n, READ) || !(n % 32))
 			check_page(n);
 }
@@ -223,7 +262,7 @@ static void check_all(void)
 static void set_page(unsigned long n, uint64_t val)
 {
 	model[n].val = val;
-	model[n].flags &= ~MAYBE;
+	model[n].flags &= ~(MAYBE | GONE);
 }
 
 /* What a page holds that nobody wrote. */
@@ -241,7 +280,7 @@ static struct range pick_range(void)
 {
 	struct range r;
 
-	r.first = pick(MAIN_PAGES);
+	r.first = lo + pick(hi - lo);
 	switch (pick(8)) {
 	case 0:
 		r.first &= ~(BLOCK_PAGES - 1);
@@ -251,7 +290,7 @@ static struct range pick_range(void)
 		r.nr = 1 + pick(BLOCK_PAGES + 40);
 		break;
 	case 2:
-		r.first = (1 + pick(NR - 1)) * BLOCK_PAGES - pick(3);
+		r.first = (r.first | (BLOCK_PAGES - 1)) + 1 - pick(3);
 		r.nr = 1 + pick(4);
 		break;
 	case 3:
@@ -262,10 +301,31 @@ static struct range pick_range(void)
 		r.nr = 1 + pick(20);
 		break;
 	}
-	if (r.first + r.nr > MAIN_PAGES)
-		r.nr = MAIN_PAGES - r.first;
+	if (r.first < lo || r.first >= hi)
+		r.first = lo;
+	if (r.first + r.nr > hi)
+		r.nr = hi - r.first;
 	r.end = r.first + r.nr;
 	return r;
+}
+
+/*
+ * Where a whole table's worth of pages goes at once, a shared table is let go of, and the
+ * process has none there until the next fault.  One that is its own would stay, empty.
+ */
+static void pages_go(struct range r)
+{
+	unsigned long b, n;
+
+	for (b = r.first / BLOCK_PAGES; b <= (r.end - 1) / BLOCK_PAGES; b++) {
+		for (n = b * BLOCK_PAGES; n < (b + 1) * BLOCK_PAGES; n++)
+			if ((n < r.first || n >= r.end) &&
+			    ((n >= MAIN_PAGES && n < SECOND_FIRST) || n >= SECOND_END ||
+			     can(n, 0)))
+				break;
+		if (n == (b + 1) * BLOCK_PAGES)
+			table_gone = true;
+	}
 }
 
 /* The first page of the range that is not mapped, or its end. */
@@ -355,10 +415,11 @@ static void op_mmap(void)
 	}
 }
 
+static const int prots[] = { PROT_NONE, PROT_READ, PROT_READ | PROT_WRITE };
+static const unsigned int prot_flags[] = { 0, READ, READ | WRITE };
+
 static void op_mprotect(void)
 {
-	static const int prots[] = { PROT_NONE, PROT_READ, PROT_READ | PROT_WRITE };
-	static const unsigned int flags[] = { 0, READ, READ | WRITE };
 	struct range r = pick_range();
 	/* mostly back to writable */
 	unsigned int i = pick(5), hole = hole_in(r);
@@ -369,7 +430,38 @@ static void op_mprotect(void)
 	expect(result(mprotect(AT(r.first), r.nr * PAGE, prots[i])),
 	       hole < r.end ? -ENOMEM : 0);
 	for (n = r.first; n < hole; n++)
-		model[n].flags = (model[n].flags & ~(READ | WRITE)) | flags[i];
+		model[n].flags = (model[n].flags & ~(READ | WRITE)) | prot_flags[i];
+}
+
+/*
+ * Protection keys: pages that the key denies cannot be reached, and are as before when
+ * they have the common key again.  A signal handler starts with rights of its own and is
+ * left by a jump; so no page keeps a key.
+ */
+static void op_pkey(void)
+{
+	struct range r = pick_range();
+	unsigned int i = 1 + pick(2), denies = pick(2), k;
+	unsigned long hole = hole_in(r), n;
+	uint64_t words[ARRAY_LEN(places)];
+	long want = hole < r.end ? -ENOMEM : 0;
+	int key = syscall(SYS_pkey_alloc, 0, denies);
+
+	/* without keys it is mprotect() */
+	expect(result(syscall(SYS_pkey_mprotect, AT(r.first), r.nr * PAGE, prots[i], key)), want);
+	for (n = r.first; n < hole; n++)
+		model[n].flags = (model[n].flags & ~(READ | WRITE)) | prot_flags[i];
+	for (k = 0; k < 3 && hole > r.first; k++) {
+		n = r.first + pick(hole - r.first);
+		if (key < 0 || !denies)
+			check_page(n);
+		else
+			must(!peek(n, words), "page %lu can be read, against its key", n);
+	}
+	expect(result(syscall(SYS_pkey_mprotect, AT(r.first), r.nr * PAGE, prots[i],
+			      key < 0 ? -1 : 0)), want);
+	if (key >= 0)
+		syscall(SYS_pkey_free, key);
 }
 
 static void op_dontneed(void)
@@ -392,6 +484,8 @@ static void op_dontneed(void)
 	expect(result(madvise(AT(r.first), r.nr * PAGE, lazily ? MADV_FREE : MADV_DONTNEED)),
 	       want);
 	r.end = n;
+	if (!lazily && r.end > r.first)
+		pages_go(r);
 	for (n = r.first; n < r.end; n++) {
 		if (!can(n, 0))
 			continue;
@@ -491,25 +585,90 @@ static void op_mlock(void)
 }
 
 /*
+ * All of the mm, the second thread's pages too.  So that it does not depend on the moment
+ * which of these are locked, and what operations say to that, those have come to an end.
+ */
+static void op_mlockall(void)
+{
+	unsigned long n;
+	unsigned int i;
+
+	if (op_index < my_ops() / 2)
+		return;
+	while (!second_idle)
+		usleep(1000);
+	expect(result(mlockall(MCL_CURRENT | (pick(2) ? MCL_ONFAULT : 0))), 0);
+	for (i = 0; i < 4; i++)
+		check_page(pick(MAIN_PAGES));
+	n = pick(MAIN_PAGES);
+	if (can(n, WRITE)) {
+		must(poke(n, rng | 1), "writing page %lu (flags %#x) faulted", n, model[n].flags);
+		set_page(n, rng | 1);
+	}
+	expect(result(munlockall()), 0);
+	for (n = 0; n < PAGES; n++)
+		model[n].flags &= ~LOCKED;
+}
+
+/*
+ * As brk does: the end of a mapping moves, downwards always, upwards if it is the end and
+ * nothing is in the way.  Where the model sees one mapping there may be several.
+ */
+static void op_resize(void)
+{
+	struct range r = pick_range();
+	unsigned long to = 1 + pick(r.nr + 40), n;
+	struct page last;
+	long ret;
+
+	if (r.first + to > hi)
+		to = hi - r.first;
+	for (n = r.first; n < r.end; n++)
+		if (!can(n, 0) || ((model[n].flags ^ model[r.first].flags) & ~(MAYBE | GONE)) ||
+		    (can(n, IS_FILE) &&
+		     model[n].file_page != model[r.first].file_page + n - r.first))
+			return;
+	/* the file is no longer than that */
+	last = model[r.end - 1];
+	if ((last.flags & IS_FILE) && last.file_page + 41UL > 64 + MAX_RANGE)
+		return;
+	ret = result((long)mremap(AT(r.first), r.nr * PAGE, to * PAGE, 0));
+	add_hash(ret);
+	if (ret < 0) {
+		must((ret == -ENOMEM || ret == -EFAULT) && to > r.nr, "returned %ld", ret);
+		return;
+	}
+	must(ret == (long)AT(r.first), "moved to %#lx", ret);
+	for (n = r.first + to; n < r.end; n++)
+		model[n] = (struct page){ };
+	for (n = r.end; n < r.first + to; n++) {
+		must(!can(n, 0), "grew over page %lu", n);
+		model[n] = last;
+		model[n].file_page = last.file_page + n - r.end + 1;
+		drop_page(n);
+	}
+}
+
+/*
  * Moving succeeds within a mapping.  Where the model sees one there may be several;
  * having come to the old range, mremap has emptied the new one already.
  */
 static void op_mremap(void)
 {
 	struct range r = pick_range();
-	unsigned long to = pick(MAIN_PAGES - r.nr + 1), n;
+	unsigned long to = lo + pick(hi - lo - r.nr + 1), n;
 	bool keep = !pick(4), one = true, locked = false;
-	static struct page moved[PAGES];
+	static __thread struct page moved[MAX_RANGE];
 	long ret;
 
 	/* whole tables can be moved as such */
 	if (pick(2))
 		to = (to & ~(BLOCK_PAGES - 1)) | (r.first & (BLOCK_PAGES - 1));
-	if (to + r.nr > MAIN_PAGES || (to < r.end && r.first < to + r.nr))
+	if (to < lo || to + r.nr > hi || (to < r.end && r.first < to + r.nr))
 		return;
 	for (n = r.first; n < r.end; n++) {
 		locked |= can(n, LOCKED);
-		one &= can(n, 0) && !((model[n].flags ^ model[r.first].flags) & ~MAYBE) &&
+		one &= can(n, 0) && !((model[n].flags ^ model[r.first].flags) & ~(MAYBE | GONE)) &&
 		       (!can(n, IS_FILE) ||
 			model[n].file_page == model[r.first].file_page + n - r.first);
 	}
@@ -542,9 +701,9 @@ static void op_mremap(void)
 /* The kernel as the one who reads and writes: copies, short pins, long pins. */
 static void op_kernel_access(void)
 {
-	unsigned long n = pick(MAIN_PAGES), i;
+	unsigned long n = lo + pick(hi - lo), i;
 	unsigned int how = pick(5), file_page = pick(64);
-	static char buf[PAGE] __attribute__((aligned(PAGE)));
+	static __thread char buf[PAGE] __attribute__((aligned(PAGE)));
 	uint64_t words[ARRAY_LEN(places)], val = mix3(rng, 2, op_index) | 1;
 	struct iovec local = { buf, PAGE }, remote = { AT(n), PAGE };
 	bool writes = how < 3, ok = can(n, writes ? WRITE : READ);
@@ -587,9 +746,76 @@ static void op_kernel_access(void)
 	check_words(n, words);
 }
 
-static int userfault(void)
+/*
+ * A reference in a pipe.  What its owner writes meanwhile is in the pipe if the page was
+ * the owner's alone, and that depends on when others end; nothing else can be in it.
+ */
+static void op_vmsplice(void)
 {
-	struct uffdio_api api = { .api = UFFD_API };
+	static __thread char buf[PAGE] __attribute__((aligned(PAGE)));
+	unsigned long n = lo + pick(hi - lo);
+	struct iovec iov = { AT(n), PAGE };
+	uint64_t val = mix3(rng, 4, op_index) | 1, words[ARRAY_LEN(places)], old;
+	bool wrote;
+	unsigned int i, is_new = 0;
+	long ret;
+
+	if (can(n, READ))
+		check_page(n);
+	old = model[n].flags & GONE ? 0 : model[n].val;
+	ret = result(vmsplice(pipe_fd[1], &iov, 1, 0));
+	expect(ret, can(n, READ) ? (long)PAGE : -EFAULT);
+	if (ret < 0)
+		return;
+	wrote = can(n, WRITE) && pick(2);
+	if (wrote)
+		must(poke(n, val), "writing page %lu (flags %#x) faulted", n, model[n].flags);
+	must(read(pipe_fd[0], buf, PAGE) == PAGE, "pipe: %s", strerror(errno));
+	for (i = 0; i < ARRAY_LEN(places); i++) {
+		words[i] = *(uint64_t *)(buf + places[i]);
+		is_new += wrote && words[i] == word_of(val, i);
+	}
+	must(!is_new || is_new == ARRAY_LEN(places), "the pipe has a part of what was written");
+	for (i = 0; !is_new && i < ARRAY_LEN(places); i++)
+		must(words[i] == word_of(old, i) || ((model[n].flags & MAYBE) && !words[i]),
+		     "page %lu: the pipe has %#" PRIx64 ", the page had %#" PRIx64, n, words[i],
+		     old);
+	if (wrote)
+		set_page(n, val);
+}
+
+/* /proc/self/mem: whatever the protection is, and the pages are private, so for writing too. */
+static void op_proc_mem(void)
+{
+	static __thread char buf[PAGE];
+	unsigned long n = lo + pick(hi - lo), i;
+	uint64_t words[ARRAY_LEN(places)], val = mix3(rng, 6, op_index) | 1;
+	int fd = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
+	bool writes = pick(2);
+	long ret;
+
+	must(fd >= 0, "/proc/self/mem: %s", strerror(errno));
+	make_page(buf, val);
+	if (writes)
+		ret = result(pwrite(fd, buf, PAGE, (off_t)AT(n)));
+	else
+		ret = result(pread(fd, buf, PAGE, (off_t)AT(n)));
+	close(fd);
+	expect(ret, can(n, 0) ? (long)PAGE : -EIO);
+	if (ret < 0)
+		return;
+	if (writes) {
+		set_page(n, val);
+		return;
+	}
+	for (i = 0; i < ARRAY_LEN(places); i++)
+		words[i] = *(uint64_t *)(buf + places[i]);
+	check_words(n, words);
+}
+
+static int userfault(uint64_t features)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = features };
 	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 
 	if (fd >= 0 && ioctl(fd, UFFDIO_API, &api)) {
@@ -599,30 +825,120 @@ static int userfault(void)
 	return fd;
 }
 
-/* A page put into a hole, one of zeroes, protection and its end. */
-static void op_userfault(void)
+/* Cut off where userfaultfd, or what is done with it here, does not work. */
+static struct range plain_pages(struct range r)
 {
-	struct range r = pick_range();
-	struct uffdio_register reg = { };
-	struct uffdio_writeprotect wp = { };
-	static char buf[PAGE] __attribute__((aligned(PAGE)));
-	uint64_t val = mix3(rng, 3, op_index) | 1;
-	bool protect = pick(2);
 	unsigned long n;
-	int fd;
 
 	for (n = r.first; n < r.end; n++)
 		if (!can(n, READ) || (model[n].flags & (IS_FILE | LOCKED | MAYBE)))
 			break;
 	r.end = n;
 	r.nr = r.end - r.first;
-	if (r.nr < 2)
+	/* ksmd forgets the protection when it replaces a page */
+	if (pressure && r.nr)
+		madvise(AT(r.first), r.nr * PAGE, MADV_UNMERGEABLE);
+	return r;
+}
+
+/* Since Linux 6.8 in linux/userfaultfd.h */
+struct move_arg {
+	uint64_t dst, src, len, mode;
+	int64_t move;
+};
+#define MOVE_IOCTL	_IOWR(UFFDIO, 5, struct move_arg)
+#define FEATURE_MOVE	(1 << 16)
+
+static bool can_move;
+
+/*
+ * A page moves from elsewhere into a hole.  It must be of this table alone, which it is,
+ * having been written a moment ago; only the weather may be in the way, and then it is
+ * copied, for the results are to be the same.
+ */
+static void move_page(int fd, unsigned long from, unsigned long to)
+{
+	uint64_t val = mix3(rng, 8, op_index) | 1;
+	struct move_arg move = {
+		.dst = (long)AT(to), .src = (long)AT(from), .len = PAGE,
+	};
+	long ret;
+
+	if (!can_move || !can(to, WRITE) || !can(from, WRITE) ||
+	    (model[from].flags & (IS_FILE | LOCKED)))
 		return;
-	fd = userfault();
+	op_name = "userfault, move";
+	must(poke(from, val), "writing page %lu (flags %#x) faulted", from, model[from].flags);
+	set_page(from, val);
+	do {
+		move.move = 0;
+		ret = result(ioctl(fd, MOVE_IOCTL, &move));
+	} while (ret == -EAGAIN);
+	if (!ret)
+		__atomic_add_fetch(&slots[SL_MOVES], 1, __ATOMIC_RELAXED);
+	must(!ret || (pressure && ret == -EBUSY), "returned %ld", ret);
+	if (ret) {
+		struct uffdio_copy copy = { .dst = (long)AT(to), .src = (long)AT(from), .len = PAGE };
+
+		do {
+			copy.copy = 0;
+			ret = result(ioctl(fd, UFFDIO_COPY, &copy));
+		} while (ret == -EAGAIN);
+		must(!ret, "a copy instead: %ld", ret);
+		must(!madvise(AT(from), PAGE, MADV_DONTNEED), "%s", strerror(errno));
+	}
+	drop_page(from);
+	set_page(to, val);
+}
+
+/* Protected pages cannot be written to, and then they can. */
+static void protect_pages(int fd, struct range r)
+{
+	struct uffdio_writeprotect wp = {
+		.range = { (long)AT(r.first), r.nr * PAGE }, .mode = UFFDIO_WRITEPROTECT_MODE_WP,
+	};
+	uint64_t val = mix3(rng, 9, op_index) | 1;
+	unsigned long n;
+
+	expect(result(ioctl(fd, UFFDIO_WRITEPROTECT, &wp)), 0);
+	op_name = "userfault, protected";
+	for (n = r.first; n < r.end; n++)
+		check_page(n);
+	/* Page tables that are not there are not protected. */
+	n = r.first + pick(r.nr);
+	if (model[n].val)
+		must(!poke(n, val), "protected page %lu was written to", n);
+	check_page(n);
+	if (!pick(2))
+		return;
+	wp.mode = 0;
+	expect(result(ioctl(fd, UFFDIO_WRITEPROTECT, &wp)), 0);
+	if (!can(n, WRITE))
+		return;
+	must(poke(n, val), "page %lu is still protected", n);
+	set_page(n, val);
+}
+
+/* A page put into a hole, one of zeroes, one from elsewhere; protection and its end. */
+static void op_userfault(void)
+{
+	struct range r = plain_pages(pick_range());
+	struct uffdio_register reg = { };
+	static __thread char buf[PAGE] __attribute__((aligned(PAGE)));
+	uint64_t val = mix3(rng, 3, op_index) | 1;
+	bool protect = pick(2);
+	unsigned long n;
+	int fd;
+
+	if (r.nr < 3)
+		return;
+	/* a fault that nobody would answer is a signal */
+	fd = userfault(UFFD_FEATURE_SIGBUS);
 	if (fd < 0)
 		return;
 	if (!protect) {
 		expect(result(madvise(AT(r.first), r.nr * PAGE, MADV_DONTNEED)), 0);
+		pages_go(r);
 		for (n = r.first; n < r.end; n++)
 			drop_page(n);
 	}
@@ -631,17 +947,9 @@ static void op_userfault(void)
 	reg.mode = protect ? UFFDIO_REGISTER_MODE_WP : UFFDIO_REGISTER_MODE_MISSING;
 	expect(result(ioctl(fd, UFFDIO_REGISTER, &reg)), 0);
 	if (protect) {
-		wp.range = reg.range;
-		wp.mode = UFFDIO_WRITEPROTECT_MODE_WP;
-		expect(result(ioctl(fd, UFFDIO_WRITEPROTECT, &wp)), 0);
-		op_name = "userfault, protected";
-		for (n = r.first; n < r.end; n++)
-			check_page(n);
-		if (pick(2)) {
-			wp.mode = 0;
-			expect(result(ioctl(fd, UFFDIO_WRITEPROTECT, &wp)), 0);
-		}
+		protect_pages(fd, r);
 	} else {
+		uint64_t words[ARRAY_LEN(places)];
 		struct uffdio_copy copy = {
 			.dst = (long)AT(r.first), .src = (long)buf, .len = PAGE,
 		};
@@ -650,6 +958,7 @@ static void op_userfault(void)
 		};
 		long ret;
 
+		must(!peek(r.first + 2, words), "a hole was filled by nobody");
 		make_page(buf, val);
 		do {
 			copy.copy = 0;
@@ -662,8 +971,75 @@ static void op_userfault(void)
 			ret = result(ioctl(fd, UFFDIO_ZEROPAGE, &zero));
 		} while (ret == -EAGAIN);
 		expect(ret, 0);
+		n = lo + pick(hi - lo);
+		if (n < r.first || n >= r.end)
+			move_page(fd, n, r.first + 2);
 	}
 	expect(result(ioctl(fd, UFFDIO_UNREGISTER, &reg.range)), 0);
+	close(fd);
+}
+
+/* PAGEMAP_SCAN protects pages, and tells afterwards which ones were written to. */
+static void op_scan(void)
+{
+	struct range r = plain_pages(pick_range());
+	struct uffdio_register reg = {
+		.range = { (long)AT(r.first), r.nr * PAGE }, .mode = UFFDIO_REGISTER_MODE_WP,
+	};
+	struct { uint64_t start, end, categories; } regions[64];
+	struct scan_arg scan = {
+		.size = sizeof(scan), .flags = SCAN_WP_MATCHING | SCAN_CHECK_WPASYNC,
+		.start = (long)AT(r.first), .end = (long)AT(r.end),
+		.category_mask = SCAN_IS_WRITTEN, .return_mask = SCAN_IS_WRITTEN,
+	};
+	static __thread bool wrote[MAX_RANGE];
+	uint64_t val = mix3(rng, 10, op_index) | 1;
+	unsigned long n, at = r.first;
+	int fd, map, i, k;
+
+	if (r.nr < 2)
+		return;
+	fd = userfault(UFFD_ASYNC_WP | UFFD_WP_UNPOPULATED);
+	if (fd < 0)
+		return;
+	map = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	must(map >= 0, "pagemap: %s", strerror(errno));
+	expect(result(ioctl(fd, UFFDIO_REGISTER, &reg)), 0);
+	must(ioctl(map, PAGEMAP_SCAN_IOCTL, &scan) >= 0, "PAGEMAP_SCAN: %s", strerror(errno));
+	memset(wrote, 0, r.nr);
+	for (i = 0; i < 6; i++) {
+		n = r.first + pick(r.nr);
+		if (!can(n, WRITE))
+			continue;
+		must(poke(n, val + n * 2), "writing page %lu (flags %#x) faulted", n,
+		     model[n].flags);
+		set_page(n, val + n * 2);
+		wrote[n - r.first] = true;
+	}
+	scan.flags = pick(2) ? SCAN_WP_MATCHING | SCAN_CHECK_WPASYNC : SCAN_CHECK_WPASYNC;
+	scan.vec = (long)regions;
+	scan.vec_len = ARRAY_LEN(regions);
+	do {
+		scan.start = (long)AT(at);
+		k = ioctl(map, PAGEMAP_SCAN_IOCTL, &scan);
+		must(k >= 0, "PAGEMAP_SCAN: %s", strerror(errno));
+		for (i = 0; i < k; i++) {
+			unsigned long first = ((char *)regions[i].start - BASE) / PAGE;
+			unsigned long end = ((char *)regions[i].end - BASE) / PAGE;
+
+			for (n = first; n < end; n++) {
+				/* a page of zeroes of a huge page that was split is a new one */
+				must(wrote[n - r.first] || (pressure && !model[n].val),
+				     "page %lu was not written to, and is reported", n);
+				wrote[n - r.first] = false;
+			}
+		}
+		at = ((char *)scan.walk_end - BASE) / PAGE;
+	} while (at < r.end);
+	for (n = r.first; n < r.end; n++)
+		must(!wrote[n - r.first], "page %lu was written to, and is not reported", n);
+	expect(result(ioctl(fd, UFFDIO_UNREGISTER, &reg.range)), 0);
+	close(map);
 	close(fd);
 }
 
@@ -709,7 +1085,7 @@ static void read_smaps(pid_t pid)
 /* Those who look, or clear what they have seen. */
 static void op_observe(void)
 {
-	static char buf[16384];
+	static __thread char buf[16384];
 	int fd;
 
 	switch (pick(5)) {
@@ -727,7 +1103,7 @@ static void op_observe(void)
 		return;
 	default:
 		for (fd = 0; fd < 32; fd++)
-			pagemap(getpid(), AT(pick(MAIN_PAGES)));
+			pagemap(getpid(), AT(lo + pick(hi - lo)));
 		return;
 	}
 	if (fd < 0)
@@ -749,55 +1125,362 @@ static void op_switch(void)
 	}
 }
 
+/* The pages of the second thread that are of a file which it cuts off or punches. */
+static volatile struct range second_file;
+
+/* A page beyond the end, which is SIGBUS, or what it has. */
+static void check_file_page(unsigned long n, bool beyond, uint64_t val)
+{
+	uint64_t words[ARRAY_LEN(places)];
+	unsigned int i;
+	bool ok = peek(n, words);
+
+	must(ok != beyond, "reading page %lu of the file %s", n, ok ? "worked" : "faulted");
+	for (i = 0; ok && i < ARRAY_LEN(places); i++)
+		must(words[i] == word_of(val, i), "page %lu of the file: %#" PRIx64
+		     ", must be %#" PRIx64, n, words[i], word_of(val, i));
+}
+
+/* The pages @wrote belong to the process; the others are the file's. */
+static void check_file(struct range r, const bool *wrote, uint64_t val, unsigned long hole,
+		       unsigned long hole_end, unsigned long size)
+{
+	unsigned long i;
+
+	for (i = 0; i < r.nr; i++) {
+		bool in_hole = i >= hole && i < hole_end;
+
+		check_file_page(r.first + i, i >= size, wrote[i] ? val + i * 2 :
+				in_hole ? 0 : file_val(i));
+	}
+}
+
+/*
+ * A file of its own, mapped privately: pages of it are written to, it gets a hole, ends
+ * earlier, is long again.  A child looks on, in some of the runs.
+ */
+static void op_file(void)
+{
+	struct range r = pick_range();
+	static __thread char buf[PAGE];
+	static __thread bool wrote[40];
+	uint64_t val = mix3(rng, 12, op_index) | 1;
+	unsigned long i, hole, hole_end, size;
+	bool child = is_main && pick(2), punch = pick(2);
+	int fd = memfd_create("fuzz", MFD_CLOEXEC), told[2];
+	pid_t pid = 0;
+	void *p;
+
+	must(fd >= 0, "memfd_create: %s", strerror(errno));
+	if (r.nr > ARRAY_LEN(wrote))
+		r.nr = ARRAY_LEN(wrote);
+	r.end = r.first + r.nr;
+	hole = pick(r.nr);
+	hole_end = hole + 1 + pick(r.nr - hole);
+	size = hole;
+	for (i = 0; i < r.nr; i++) {
+		make_page(buf, file_val(i));
+		must(write(fd, buf, PAGE) == PAGE, "write: %s", strerror(errno));
+	}
+	if (!is_main) {
+		second_file.end = r.end;
+		second_file.first = r.first;
+	}
+	p = mmap(AT(r.first), r.nr * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, 0);
+	must(p == AT(r.first), "mmap: %s", strerror(errno));
+	for (i = 0; i < r.nr; i++) {
+		model[r.first + i] = (struct page){ .flags = MAPPED | READ | WRITE };
+		wrote[i] = pick(2);
+		if (wrote[i])
+			must(poke(r.first + i, val + i * 2), "writing the file's page faulted");
+		else if (pick(2))
+			check_file_page(r.first + i, false, file_val(i));
+	}
+	if (child) {
+		must(!socketpair(AF_UNIX, SOCK_STREAM, 0, told), "socketpair: %s", strerror(errno));
+		pid = xfork();
+	}
+	/* the child has looked before the file changes, and looks again */
+	if (child && !pid) {
+		check_file(r, wrote, val, 0, 0, r.nr);
+		close(told[1]);
+		must(write(told[0], buf, 1) == 1 && read(told[0], buf, 1) == 1, "socket: %s",
+		     strerror(errno));
+	} else if (child) {
+		close(told[0]);
+		must(read(told[1], buf, 1) == 1, "read: %s", strerror(errno));
+	}
+	if (!child || pid) {
+		if (punch)
+			must(!fallocate(fd, 3 /* PUNCH_HOLE | KEEP_SIZE */, hole * PAGE,
+					(hole_end - hole) * PAGE), "fallocate: %s", strerror(errno));
+		else
+			must(!ftruncate(fd, size * PAGE), "ftruncate: %s", strerror(errno));
+	}
+	if (punch)
+		check_file(r, wrote, val, hole, hole_end, r.nr);
+	else
+		check_file(r, wrote, val, 0, 0, size);
+	/* what is cut off goes from the processes as well */
+	if (!punch && !child) {
+		must(!ftruncate(fd, r.nr * PAGE), "ftruncate: %s", strerror(errno));
+		memset(wrote + size, 0, r.nr - size);
+		check_file(r, wrote, val, size, r.nr, r.nr);
+	}
+	if (child && !pid)
+		done();
+	if (child) {
+		must(write(told[1], buf, 1) == 1, "write: %s", strerror(errno));
+		join(pid);
+		close(told[1]);
+	}
+	close(fd);
+	p = mmap(AT(r.first), r.nr * PAGE, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS, -1, 0);
+	must(p == AT(r.first), "mmap: %s", strerror(errno));
+	for (i = r.first; i < r.end; i++)
+		drop_page(i);
+	if (!is_main)
+		second_file.end = 0;
+}
+
+#define TINY		"--tiny"
+#define TINY_STATUS	42
+
+/* What this program is after op_exec(): a mm that is new, of which one is forked. */
+static int tiny(void)
+{
+	volatile uint64_t *p = mmap(NULL, 64 * PAGE, PROT_READ | PROT_WRITE,
+				    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned int i;
+	int status;
+	pid_t pid;
+
+	if (p == MAP_FAILED)
+		return 1;
+	for (i = 0; i < 64; i++)
+		p[i * PAGE / 8] = i + 1;
+	pid = fork();
+	for (i = 0; i < 64; i++) {
+		if (p[i * PAGE / 8] != i + 1)
+			return 2;
+		p[i * PAGE / 8] = pid ? i + 100 : i + 200;
+	}
+	for (i = 0; i < 64; i++)
+		if (p[i * PAGE / 8] != (pid ? i + 100 : i + 200))
+			return 3;
+	if (!pid)
+		return 0;
+	return pid > 0 && waitpid(pid, &status, 0) == pid && !status ? TINY_STATUS : 4;
+}
+
+/* A child lets go of all it has by becoming another program. */
+static void op_exec(void)
+{
+	pid_t pid = xfork();
+	int status;
+
+	if (!pid) {
+		unsigned long n = pick(MAIN_PAGES);
+
+		if (can(n, WRITE))
+			poke(n, rng | 1);
+		execl("/proc/self/exe", "fuzz", TINY, NULL);
+		_exit(127);
+	}
+	status = join_status(pid);
+	must(WIFEXITED(status) && WEXITSTATUS(status) == TINY_STATUS,
+	     "the program ended with wait status %#x", status);
+}
+
+/* A child is killed in the midst of its writing. */
+static void op_kill(void)
+{
+	struct range r = pick_range();
+	uint64_t wait = pick(30000);
+	int ready[2], status;
+	char byte = 0;
+	pid_t pid;
+
+	must(!pipe(ready), "pipe: %s", strerror(errno));
+	pid = xfork();
+	if (!pid) {
+		unsigned long n;
+		bool told = false;
+
+		for (;;) {
+			for (n = r.first; n < r.end; n++)
+				if (can(n, WRITE))
+					poke(n, (rng + n) | 1);
+			if (!told)
+				told = write(ready[1], &byte, 1) == 1;
+		}
+	}
+	/* sometimes as soon as it is there, or not quite */
+	close(ready[1]);
+	if (wait % 2)
+		must(read(ready[0], &byte, 1) == 1, "the child did not come to life");
+	while (wait--)
+		__asm__ volatile("" ::: "memory");
+	must(!kill(pid, SIGKILL), "kill: %s", strerror(errno));
+	status = join_status(pid);
+	must(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "wait status %#x", status);
+	close(ready[0]);
+}
+
+static pid_t children[MAX_CHILDREN];
+static unsigned int nr_children, nr_forks;
+
+/*
+ * A page of a child's that nobody writes to but its parent, from outside: what was written
+ * is there, whoever shares the table, until it is written again.
+ */
+static void op_post(void)
+{
+	static char buf[PAGE];
+	struct iovec local = { buf, PAGE }, remote = { AT(MAILBOX), PAGE };
+	uint64_t val = mix3(rng, 14, op_index) | 1;
+	unsigned int i, k;
+	pid_t pid;
+	long ret;
+
+	if (!nr_children)
+		return;
+	pid = children[pick(nr_children)];
+	for (k = 0; k < 3; k++) {
+		make_page(buf, val + k * 2);
+		ret = result(process_vm_writev(pid, &local, 1, &remote, 1, 0));
+		if (ret == PAGE) {
+			memset(buf, 0, PAGE);
+			ret = result(process_vm_readv(pid, &local, 1, &remote, 1, 0));
+		}
+		/* it may have ended */
+		if (ret == -ESRCH)
+			return;
+		must(ret == PAGE, "returned %ld", ret);
+		for (i = 0; i < ARRAY_LEN(places); i++)
+			must(*(uint64_t *)(buf + places[i]) == word_of(val + k * 2, i),
+			     "what was written into a child is not there");
+	}
+}
+
 static void op_fork(void);
 
+/* The second thread has those that are for one thread's pages. */
 static const struct kind {
 	const char *name;
 	unsigned int weight;
 	void (*fn)(void);
+	bool main_only;
 } ops[] = {
-	{ "write", 20, op_write },
-	{ "read", 8, op_read },
-	{ "munmap", 3, op_munmap },
-	{ "mmap", 8, op_mmap },
-	{ "mprotect", 8, op_mprotect },
-	{ "dontneed", 6, op_dontneed },
-	{ "fork-advice", 3, op_fork_advice },
-	{ "advice", 5, op_advice },
-	{ "weather", 8, op_weather },
-	{ "mlock", 4, op_mlock },
-	{ "mremap", 6, op_mremap },
-	{ "kernel-access", 8, op_kernel_access },
-	{ "userfault", 3, op_userfault },
-	{ "nodes", 3, op_nodes },
-	{ "observe", 2, op_observe },
-	{ "switch", 1, op_switch },
-	{ "fork", 6, op_fork },
+	{ "write", 20, op_write, false },
+	{ "read", 8, op_read, false },
+	{ "munmap", 3, op_munmap, false },
+	{ "mmap", 8, op_mmap, false },
+	{ "mprotect", 8, op_mprotect, false },
+	{ "pkey", 3, op_pkey, false },
+	{ "dontneed", 6, op_dontneed, false },
+	{ "fork-advice", 3, op_fork_advice, false },
+	{ "advice", 5, op_advice, false },
+	{ "weather", 8, op_weather, false },
+	{ "mlock", 4, op_mlock, false },
+	{ "mlockall", 2, op_mlockall, true },
+	{ "mremap", 6, op_mremap, false },
+	{ "resize", 4, op_resize, false },
+	{ "kernel-access", 8, op_kernel_access, false },
+	{ "vmsplice", 4, op_vmsplice, false },
+	{ "proc-mem", 4, op_proc_mem, false },
+	{ "userfault", 5, op_userfault, false },
+	{ "scan", 3, op_scan, false },
+	{ "file", 3, op_file, false },
+	{ "nodes", 3, op_nodes, false },
+	{ "observe", 2, op_observe, false },
+	{ "switch", 1, op_switch, true },
+	{ "post", 4, op_post, true },
+	{ "exec", 1, op_exec, true },
+	{ "kill", 3, op_kill, true },
+	{ "fork", 7, op_fork, true },
+	/* whether the second thread has operations at all */
+	{ "thread", 0, NULL, false },
 };
 
-/*
- * The second thread writes a rising number to its pages, from the first to the last.
- * A fork is one instant, so a child must see a falling sequence with one step.
- */
-static void *writer(void *arg)
+#define SECOND_THREAD	(1ULL << (ARRAY_LEN(ops) - 1))
+
+static void one_op(void)
+{
+	unsigned int total = 0, i, r;
+
+	rng = mix3(seed, is_main ? path : ~path, op_index);
+	for (i = 0; i < ARRAY_LEN(ops); i++)
+		total += ops[i].weight;
+	r = pick(total);
+	for (i = 0; r >= ops[i].weight; i++)
+		r -= ops[i].weight;
+	op_name = ops[i].name;
+	if ((kinds & (1ULL << i)) && (is_main || !ops[i].main_only))
+		ops[i].fn();
+}
+
+static void open_pipe(void)
+{
+	must(!pipe(pipe_fd), "pipe: %s", strerror(errno));
+}
+
+static void rising_number(void)
 {
 	unsigned long n;
 
+	thread_count++;
+	for (n = THREAD_FIRST; n < THREAD_FIRST + THREAD_PAGES && !thread_stop; n++)
+		*(volatile uint64_t *)AT(n) = thread_count;
+}
+
+/*
+ * The second thread has half as many operations as the main one, on pages of its own.
+ * Between them, and then until it is stopped, it writes a rising number to some pages,
+ * from the first to the last.  A fork is one instant, so a child must see a falling
+ * sequence with one step.
+ */
+static void *second(void *arg)
+{
+	unsigned int n = kinds & SECOND_THREAD ? (my_ops() + 1) / 2 : 0, i;
+
 	(void)arg;
-	while (!thread_stop) {
-		thread_count++;
-		for (n = MAIN_PAGES; n < PAGES && !thread_stop; n++)
-			*(volatile uint64_t *)AT(n) = thread_count;
-		if (n == PAGES)
-			usleep(500);
+	lo = SECOND_FIRST;
+	hi = SECOND_END;
+	hash = path;
+	open_pipe();
+	check_all();
+	for (op_index = 0; op_index < n; op_index++) {
+		one_op();
+		for (i = 0; i < 2; i++)
+			check_page(lo + pick(hi - lo));
+		__atomic_add_fetch(&slots[SL_OPS], 1, __ATOMIC_RELAXED);
+		rising_number();
 	}
+	second_idle = true;
+	while (!thread_stop) {
+		rising_number();
+		usleep(500);
+	}
+	op_name = "last look";
+	check_all();
+	close(pipe_fd[0]);
+	close(pipe_fd[1]);
+	thread_hash = hash;
 	return NULL;
 }
 
 static void start_thread(void)
 {
+	pthread_attr_t attr;
+
 	thread_stop = false;
-	must(!pthread_create(&thread, NULL, writer, NULL), "pthread_create");
+	second_idle = false;
+	/* mlockall() has all of the stack */
+	must(!pthread_attr_init(&attr) && !pthread_attr_setstacksize(&attr, 512 << 10) &&
+	     !pthread_create(&thread, &attr, second, NULL), "pthread_create");
+	pthread_attr_destroy(&attr);
 }
 
 static void stop_thread(void)
@@ -808,19 +1491,74 @@ static void stop_thread(void)
 
 static void check_thread_pages(void)
 {
-	uint64_t first = *(uint64_t *)AT(MAIN_PAGES), last = first, v;
+	uint64_t first = *(uint64_t *)AT(THREAD_FIRST), last = first, v;
 	unsigned long n;
 
-	for (n = MAIN_PAGES; n < PAGES; n++) {
+	for (n = THREAD_FIRST; n < THREAD_FIRST + THREAD_PAGES; n++) {
 		v = *(uint64_t *)AT(n);
 		must(v <= last && v + 1 >= first,
 		     "fork was not one instant: page %lu holds %" PRIu64 ", the first %" PRIu64 ", the one before %" PRIu64,
 		     n, v, first, last);
 		last = v;
 	}
-	for (n = MAIN_PAGES; n < PAGES; n++)
+	for (n = THREAD_FIRST; n < THREAD_FIRST + THREAD_PAGES; n++)
 		*(uint64_t *)AT(n) = first;
 	thread_count = first;
+}
+
+#define SECOND_PAGES	(SECOND_END - SECOND_FIRST)
+
+/* All that can be read of the second thread's pages; not those of a file that changes. */
+static void second_look(uint64_t (*seen)[ARRAY_LEN(places)])
+{
+	unsigned long n;
+
+	/* after a fault there are no rights by any protection key but the common one */
+	peek(PAGES, seen[0]);
+	for (n = SECOND_FIRST; n < SECOND_END; n++, seen++) {
+		if (n >= second_file.first && n < second_file.end)
+			memset(seen, 0, sizeof(*seen));
+		else if (!peek(n, *seen))
+			memset(seen, 1, sizeof(*seen));
+	}
+}
+
+static void second_compare(bool again)
+{
+	static uint64_t was[SECOND_PAGES][ARRAY_LEN(places)];
+	static uint64_t is[SECOND_PAGES][ARRAY_LEN(places)];
+	unsigned long n;
+
+	if (!again) {
+		second_look(was);
+		return;
+	}
+	second_look(is);
+	for (n = 0; n < SECOND_PAGES; n++) {
+		/* reclaim takes what the thread has given up with MADV_FREE */
+		if (pressure && !is[n][0] && !is[n][1] && !is[n][2])
+			continue;
+		must(!memcmp(was[n], is[n], sizeof(is[n])),
+		     "page %lu of the second thread was %#" PRIx64 " and is %#" PRIx64
+		     " in a child where nobody writes", SECOND_FIRST + n, was[n][0], is[n][0]);
+	}
+}
+
+/* New pages for the second thread. */
+static void second_pages(void)
+{
+	unsigned long n;
+
+	second_file.end = 0;
+	must(!munmap(AT(SECOND_FIRST), (SECOND_END - SECOND_FIRST) * PAGE), "munmap");
+	must(mmap(AT(SECOND_FIRST), (SECOND_END - SECOND_FIRST) * PAGE, PROT_READ | PROT_WRITE,
+		  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == AT(SECOND_FIRST),
+	     "mmap: %s", strerror(errno));
+	for (n = SECOND_FIRST; n < SECOND_END; n++) {
+		model[n] = (struct page){ .flags = MAPPED | READ | WRITE };
+		set_page(n, mix3(seed, n, path) | 1);
+		poke(n, model[n].val);
+	}
 }
 
 static void registered(bool yes)
@@ -838,9 +1576,6 @@ static void registered(bool yes)
 }
 
 static void live(void);
-
-static pid_t children[MAX_CHILDREN];
-static unsigned int nr_children, nr_forks;
 
 static void op_fork(void)
 {
@@ -865,6 +1600,11 @@ static void op_fork(void)
 	nr_children = 0;
 	nr_forks = 0;
 	hash = path;
+	/*
+	 * The second thread may have been in the midst of an operation.  Whatever it was, here
+	 * it stands still: what there is must not change, while the parent goes on.
+	 */
+	second_compare(false);
 	check_thread_pages();
 	for (n = 0; n < MAIN_PAGES; n++) {
 		model[n].flags &= ~LOCKED;
@@ -873,23 +1613,11 @@ static void op_fork(void)
 		else if (can(n, WIPE))
 			drop_page(n);
 	}
+	check_all();
+	second_compare(true);
+	second_pages();
 	live();
 	done();
-}
-
-static void one_op(void)
-{
-	unsigned int total = 0, i, r;
-
-	rng = mix3(seed, path, op_index);
-	for (i = 0; i < ARRAY_LEN(ops); i++)
-		total += ops[i].weight;
-	r = pick(total);
-	for (i = 0; r >= ops[i].weight; i++)
-		r -= ops[i].weight;
-	op_name = ops[i].name;
-	if (kinds & (1ULL << i))
-		ops[i].fn();
 }
 
 /* The arena's resident pages, in kB. */
@@ -916,7 +1644,8 @@ static long arena_rss(void)
 /* What a process of the tree does from its first moment to its last. */
 static void live(void)
 {
-	unsigned int n = nr_ops / (1 + depth), i;
+	unsigned int n = my_ops(), i;
+	struct result *r;
 
 	registered(true);
 	/* the parent's pipe is not ours to write to */
@@ -924,7 +1653,7 @@ static void live(void)
 		close(pipe_fd[0]);
 		close(pipe_fd[1]);
 	}
-	must(!pipe(pipe_fd), "pipe: %s", strerror(errno));
+	open_pipe();
 	start_thread();
 	check_all();
 	for (op_index = 0; op_index < n; op_index++) {
@@ -935,21 +1664,30 @@ static void live(void)
 	}
 	op_name = "last look";
 	check_all();
-	stop_thread();
 	while (nr_children)
 		join(children[--nr_children]);
 	op_name = "look after the children";
 	check_all();
+	/* so that it has had all its operations: it stops only then */
+	stop_thread();
+	i = __atomic_fetch_add(&slots[SL_PROCESSES], 1, __ATOMIC_RELAXED);
+	check(i < MAX_RESULTS, "too many processes: fewer --ops or a smaller --depth");
+	r = &results[i];
+	r->path = path;
+	r->hash = mix3(hash, thread_hash, 5);
+	r->table_gone = table_gone;
 	if (!pressure) {
-		long rss = arena_rss();
-
-		add_hash(rss);
-		__atomic_add_fetch(&slots[SL_RSS], rss, __ATOMIC_RELAXED);
-		__atomic_add_fetch(&slots[SL_PTE], status_kb(getpid(), "VmPTE"), __ATOMIC_RELAXED);
+		r->rss = arena_rss();
+		r->pte = status_kb(getpid(), "VmPTE");
 	}
-	__atomic_add_fetch(&slots[SL_HASH], mix3(hash, path, 5), __ATOMIC_RELAXED);
-	__atomic_add_fetch(&slots[SL_PROCESSES], 1, __ATOMIC_RELAXED);
 	registered(false);
+}
+
+static void map_arena(char *at, unsigned long nr)
+{
+	check(mmap(at, nr * PAGE, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == at,
+	      "mmap: %s", strerror(errno));
 }
 
 /* Run the tree that the seed makes, with or without sharing. */
@@ -960,43 +1698,99 @@ static void run_tree(bool share)
 	pid_t pid;
 
 	for (n = 0; n < SL_PIDS + NR_PIDS; n++)
-		if (n != SL_STOP && n != SL_SWAPOFFS)
+		if (n != SL_STOP && n != SL_SWAPOFFS && n != SL_MOVES)
 			slots[n] = 0;
+	memset(results, 0, MAX_RESULTS * sizeof(*results));
 	set_mode(share);
 	pid = xfork();
 	if (!pid) {
 		sigaction(SIGSEGV, &sa, NULL);
 		sigaction(SIGBUS, &sa, NULL);
-		check(mmap(BASE, NR * BLOCK, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == BASE,
-		      "mmap: %s", strerror(errno));
-		for (n = 0; n < PAGES; n++) {
+		map_arena(BASE, PAGES);
+		/* other flags than any neighbour will ever have */
+		check(!madvise(AT(MAIN_PAGES), PAGE, MADV_DONTDUMP) &&
+		      !madvise(AT(SECOND_END), PAGE, MADV_DONTDUMP), "MADV_DONTDUMP: %s",
+		      strerror(errno));
+		for (n = 0; n < MAIN_PAGES; n++) {
 			model[n].flags = MAPPED | READ | WRITE;
 			set_page(n, mix3(seed, n, 11) | 1);
-			if (n < MAIN_PAGES)
-				poke(n, model[n].val);
-			else
-				*(uint64_t *)AT(n) = 0;
+			poke(n, model[n].val);
 		}
+		for (n = THREAD_FIRST; n < PAGES; n++)
+			*(uint64_t *)AT(n) = 0;
 		path = 1;
 		hash = 0;
+		second_pages();
 		live();
 		done();
 	}
 	join(pid);
 }
 
+static int by_path(const void *a, const void *b)
+{
+	const struct result *x = a, *y = b;
+
+	return x->path < y->path ? -1 : x->path > y->path;
+}
+
+/* Run it both ways and compare.  Returns the number of operations; *processes grows. */
+static unsigned long run_both(unsigned long *processes)
+{
+	static struct result off[MAX_RESULTS];
+	unsigned long operations, i;
+
+	run_tree(false);
+	operations = slots[SL_OPS];
+	*processes += slots[SL_PROCESSES];
+	i = slots[SL_PROCESSES];
+	qsort(results, i, sizeof(*results), by_path);
+	memcpy(off, results, sizeof(off));
+	run_tree(true);
+	check(slots[SL_PROCESSES] == i && slots[SL_OPS] == operations,
+	      "seed %" PRIu64 ": %" PRIu64 " processes and %" PRIu64 " operations, without sharing %lu and %lu",
+	      seed, slots[SL_PROCESSES], slots[SL_OPS], i, operations);
+	*processes += i;
+	qsort(results, i, sizeof(*results), by_path);
+	while (i--) {
+		struct result *a = &off[i], *b = &results[i];
+
+		check(a->path == b->path, "seed %" PRIu64 ": other processes than without sharing",
+		      seed);
+		check(a->hash == b->hash,
+		      "seed %" PRIu64 ", process %#" PRIx64 ": an operation returned something else than without sharing",
+		      seed, a->path);
+		check(a->rss == b->rss,
+		      "seed %" PRIu64 ", process %#" PRIx64 ": Rss %ld kB, without sharing %ld",
+		      seed, a->path, b->rss, a->rss);
+		check(a->pte == b->pte || (a->table_gone && a->pte > b->pte),
+		      "seed %" PRIu64 ", process %#" PRIx64 ": VmPTE %ld kB, without sharing %ld",
+		      seed, a->path, b->pte, a->pte);
+	}
+	return operations * 2;
+}
+
 static void open_files(void)
 {
 	static char buf[PAGE] __attribute__((aligned(PAGE)));
 	char name[] = "/mnt/disk/fuzz.XXXXXX", *why = NULL;
+	struct uffdio_api api = { .api = UFFD_API };
 	unsigned int i;
 	int fd;
 
 	/* a mapping starts within the first 64 pages and is never larger than the arena */
+	fd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	if (fd < 0 || ioctl(fd, UFFDIO_API, &api))
+		note("no userfaultfd: %s", strerror(errno));
+	else
+		can_move = api.features & FEATURE_MOVE;
+	close(fd);
 	data_fd = memfd_create("fuzz", 0);
 	check(data_fd >= 0, "memfd_create: %s", strerror(errno));
-	for (i = 0; i < 64 + PAGES; i++) {
+	results = mmap(NULL, MAX_RESULTS * sizeof(*results), PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	check(results != MAP_FAILED, "mmap: %s", strerror(errno));
+	for (i = 0; i < 64 + MAX_RANGE; i++) {
 		make_page(buf, file_val(i));
 		check(write(data_fd, buf, PAGE) == PAGE, "write: %s", strerror(errno));
 	}
@@ -1040,7 +1834,7 @@ static void report(unsigned int runs, double since, unsigned long done_ops,
 static void same_results(void)
 {
 	unsigned long operations = 0, processes = 0;
-	unsigned int round = 0, runs = 0;
+	unsigned int round = 0;
 	uint64_t first_seed = seed;
 	struct events before;
 	double start = now();
@@ -1048,33 +1842,12 @@ static void same_results(void)
 	open_files();
 	events_get(&before);
 	do {
-		uint64_t want[SL_STOP];
-		int share;
-
-		seed = first_seed + round;
-		for (share = 0; share < 2; share++) {
-			run_tree(share);
-			runs++;
-			operations += slots[SL_OPS];
-			processes += slots[SL_PROCESSES];
-			if (!share)
-				memcpy(want, (void *)slots, sizeof(want));
-		}
-		check(slots[SL_PROCESSES] == want[SL_PROCESSES] && slots[SL_OPS] == want[SL_OPS],
-		      "seed %" PRIu64 ": %" PRIu64 " processes and %" PRIu64 " operations, without sharing %" PRIu64 " and %" PRIu64,
-		      seed, slots[SL_PROCESSES], slots[SL_OPS], want[SL_PROCESSES], want[SL_OPS]);
-		check(slots[SL_RSS] == want[SL_RSS],
-		      "seed %" PRIu64 ": Rss of all processes %" PRIu64 " kB, without sharing %" PRIu64,
-		      seed, slots[SL_RSS], want[SL_RSS]);
-		check(slots[SL_PTE] <= want[SL_PTE],
-		      "seed %" PRIu64 ": VmPTE of all processes %" PRIu64 " kB, without sharing %" PRIu64,
-		      seed, slots[SL_PTE], want[SL_PTE]);
-		check(slots[SL_HASH] == want[SL_HASH],
-		      "seed %" PRIu64 ": an operation returned something else than without sharing",
-		      seed);
-		round++;
+		seed = first_seed + round++;
+		operations += run_both(&processes);
 	} while (seconds ? now() < start + seconds : round < rounds(1));
-	report(runs, start, operations, processes);
+	report(2 * round, start, operations, processes);
+	note("UFFDIO_MOVE: %" PRIu64 " pages%s", slots[SL_MOVES],
+	     can_move ? "" : ", not in this kernel");
 	expect_events(&before, EV_SHARE, >=, 1);
 	seed = first_seed;
 }
@@ -1186,14 +1959,12 @@ static void under_pressure(void)
 	}
 	do {
 		seed = first_seed + runs++;
-		run_tree(true);
-		operations += slots[SL_OPS];
-		processes += slots[SL_PROCESSES];
-	} while (seconds ? now() < start + seconds : runs < rounds(2));
+		operations += run_both(&processes);
+	} while (seconds ? now() < start + seconds : runs < rounds(1));
 	slots[SL_STOP] = 1;
 	join(pid);
 	settings_set(true);
-	report(runs, start, operations, processes);
+	report(2 * runs, start, operations, processes);
 	note("swapoff %" PRIu64 " times", slots[SL_SWAPOFFS]);
 	expect_events(&before, EV_SHARE, >=, 1);
 	seed = first_seed;
@@ -1343,6 +2114,8 @@ int main(int argc, char **argv)
 	char limit[24];
 	int n = 1, i;
 
+	if (argc == 2 && !strcmp(argv[1], TINY))
+		return tiny();
 	for (i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "--shrink")) {
 			want_shrink = true;

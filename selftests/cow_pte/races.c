@@ -4,11 +4,15 @@
  * theirs at the same moment, a third one looks on.  Afterwards each of them must hold
  * what its own operation left, byte for byte.
  *
+ * And one mm against its own fork: a thread pins, writes, unmaps, or the kernel's own
+ * threads are at work, while another thread forks.
+ *
  * Where the kernel has /sys/kernel/debug/cow_pte/delay_us, the windows between the
  * steps of share, break, reuse and detach are stretched.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/io_uring.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -20,6 +24,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cow_pte_util.h"
@@ -32,8 +37,9 @@
 /* COW_PTE_WINDOW_LEAVE in mm/cow_pte.c: no entry points to the table, no TLB is flushed */
 #define WINDOW_LEAVE	"0x8"
 
-enum { ORIGIN = 1, MINE = 5, LATER = 7 };
-enum { START, ACTED, LOOKED, LEAVE };
+/* Memory before a round of one mm is of ORIGIN or OTHER in turn. */
+enum { ORIGIN = 1, OTHER, MINE = 5, LATER = 7, FILE_DATA = 9, FIRST_WRITE = 10 };
+enum { START, ACTED, LOOKED, LEAVE, STABLE, OVER };
 
 /* What an operation leaves of the pages of each block; the others are ORIGIN. */
 struct action {
@@ -197,11 +203,60 @@ static void act_collapse(char *p, unsigned int who)
 	madvise(p, NR * BLOCK, MADV_NOHUGEPAGE);
 }
 
+#define KSM	"/sys/kernel/mm/ksm/"
+
+/* Scans that have ended, or -1 without KSM.  A page is merged in the second one it is in. */
+static long ksm_scans(void)
+{
+	return read_long(KSM "full_scans");
+}
+
+/* The settings that a case changes; they are put back at its end. */
+static struct setting {
+	const char *path;
+	long value, saved;
+} settings[] = {
+	{ KSM "run", 1, -1 },
+	{ KSM "sleep_millisecs", 0, -1 },
+	{ KSM "pages_to_scan", 1000, -1 },
+#define NR_KSM_SETTINGS	3
+#define KHUGEPAGED	"/sys/kernel/mm/transparent_hugepage/khugepaged/"
+	{ KHUGEPAGED "scan_sleep_millisecs", 0, -1 },
+	{ KHUGEPAGED "alloc_sleep_millisecs", 0, -1 },
+	{ KHUGEPAGED "pages_to_scan", 4096, -1 },
+	{ KHUGEPAGED "max_ptes_none", 511, -1 },
+};
+
+static bool settings_set(unsigned int first, unsigned int end)
+{
+	unsigned int i;
+
+	for (i = first; i < end; i++) {
+		settings[i].saved = read_long(settings[i].path);
+		if (settings[i].saved < 0 ||
+		    write_file(settings[i].path, "%ld", settings[i].value))
+			return false;
+	}
+	return true;
+}
+
+static void settings_back(unsigned int first, unsigned int end)
+{
+	while (end-- > first)
+		if (settings[end].saved >= 0)
+			write_file(settings[end].path, "%ld", settings[end].saved);
+}
+
+/* ksmd has the time to look at each page twice, and then its merging is undone. */
 static void act_merge(char *p, unsigned int who)
 {
+	long scans = ksm_scans();
+	int tries;
+
 	(void)who;
 	madvise(p, BLOCK, MADV_MERGEABLE);
-	write_file("/sys/kernel/mm/ksm/run", "1");
+	for (tries = 0; scans >= 0 && tries < 100 && ksm_scans() < scans + 3; tries++)
+		usleep(1000);
 	madvise(p, BLOCK, MADV_UNMERGEABLE);
 }
 
@@ -336,22 +391,24 @@ static void one_round(const struct action *a, const struct action *b, uint64_t *
 
 static void against_all(const struct action *a)
 {
-	long delay = read_long(DELAY), ksm = read_long("/sys/kernel/mm/ksm/run");
+	long delay = read_long(DELAY);
 	const struct action *b;
 	unsigned int round, n = 0;
 	uint64_t state = seed;
 
 	if (!plain)
 		cgroup_enter();
-	if (delay >= 0)
-		write_file(DELAY, "%d", 300);
-	for (round = 0; round < rounds(1); round++)
+	settings_set(0, NR_KSM_SETTINGS);
+	for (round = 0; round < rounds(1); round++) {
+		/* a delay per page of a table: the long ones are not for every round */
+		if (delay >= 0)
+			write_file(DELAY, "%d", round % 4 == 3 ? 5000 : 300);
 		for (b = actions; b < actions + ARRAY_LEN(actions); b++, n++)
 			one_round(a, b, &state);
+	}
 	if (delay >= 0)
 		write_file(DELAY, "%ld", delay);
-	if (ksm >= 0)
-		write_file("/sys/kernel/mm/ksm/run", "%ld", ksm);
+	settings_back(0, NR_KSM_SETTINGS);
 	note("%u rounds%s", n, delay >= 0 ? ", with delays" : "");
 }
 
@@ -532,6 +589,903 @@ static void truncated_under_reader(void)
 	signal(SIGBUS, SIG_DFL);
 }
 
+/*
+ * One mm against its own fork.  A thread acts, the main thread forks, both at a moment
+ * chosen anew each round.  The child looks at once, again when the thread has acted, and
+ * a last time when it has written itself: memory that is its own never changes under it.
+ */
+struct duel {
+	void (*act)(void);
+	char *p;
+	/* what act() is to work on; set before each round */
+	unsigned int round, what, owner;
+	unsigned long first;
+	/* the blocks may be gone before they can be shared */
+	bool may_be_gone;
+	long background, shared, fallbacks, delay;
+	uint64_t state, fork_ns;
+	bool stop;
+	pthread_t thread;
+};
+
+static struct duel duel;
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
+
+static void spin_ns(uint64_t ns)
+{
+	uint64_t end = now_ns() + ns;
+
+	while (now_ns() < end)
+		;
+}
+
+static void *duel_thread(void *arg)
+{
+	(void)arg;
+	for (;;) {
+		uint64_t state;
+
+		spin_barrier(START, 2);
+		if (duel.stop)
+			return NULL;
+		/* from before the fork to its end */
+		state = seed ^ duel.round;
+		spin_ns(rnd(&state) % duel.fork_ns);
+		duel.act();
+		spin_barrier(ACTED, 2);
+	}
+}
+
+/* The blocks, and before there are any, what a fork without them shares. */
+static char *duel_map(void)
+{
+	unsigned long b;
+	char *p;
+
+	memset(&duel, 0, sizeof(duel));
+	duel.state = seed;
+	duel.background = background_shares();
+	p = map_blocks(NR);
+	for (b = 0; b < NR; b++)
+		fill(p, b * BLOCK_PAGES, FEW, ORIGIN);
+	return p;
+}
+
+static void duel_begin(void (*act)(void), char *p)
+{
+	unsigned int i;
+	uint64_t start;
+
+	steps_reset();
+	duel.act = act;
+	duel.delay = read_long(DELAY);
+	duel.p = p;
+	start = now_ns();
+	for (i = 0; i < 4; i++) {
+		pid_t pid = xfork();
+
+		if (!pid)
+			done();
+		join(pid);
+	}
+	/* with the exit, which makes up for the delays */
+	duel.fork_ns = (now_ns() - start) / 4 + 1;
+	check(!pthread_create(&duel.thread, NULL, duel_thread, NULL), "pthread_create");
+}
+
+/*
+ * One fork beside one act().  Most rounds have short delays between the steps of the
+ * kernel, a few long ones.  Returns as fork(); in the parent when both are over.
+ */
+static pid_t duel_round(unsigned int round)
+{
+	struct events before;
+	pid_t pid;
+
+	duel.round = round;
+	if (duel.delay >= 0)
+		write_file(DELAY, "%d", round % 32 == 31 ? 5000 : round % 4 == 3 ? 300 : 20);
+	events_get(&before);
+	spin_barrier(START, 2);
+	spin_ns(rnd(&duel.state) % (duel.fork_ns / 2 + 1));
+	pid = xfork();
+	if (!pid)
+		return 0;
+	spin_barrier(ACTED, 2);
+	arrive(OVER);
+	/* the table of the pages, or a reason why not */
+	duel.shared += event_delta(&before, EV_SHARE) >= duel.background + (long)NR;
+	duel.fallbacks += event_delta(&before, EV_FB_PINNED) > 0;
+	if (!plain)
+		check(event_delta(&before, EV_SHARE) >= duel.background + (long)NR ||
+		      event_delta(&before, EV_FB_PINNED) > 0 || duel.may_be_gone,
+		      "round %u: not shared, and nothing was pinned", round);
+	return pid;
+}
+
+/* In the child: the thread of the parent has acted. */
+static void await_act(void)
+{
+	await(OVER, duel.round + 1);
+}
+
+/* In the child, which says so to slots: nothing, a part, or all. */
+static void saw(unsigned int how_much)
+{
+	__atomic_add_fetch(&((uint64_t *)slots)[how_much], 1, __ATOMIC_RELAXED);
+}
+
+static void duel_end(void)
+{
+	duel.stop = true;
+	spin_barrier(START, 2);
+	pthread_join(duel.thread, NULL);
+	if (duel.delay >= 0)
+		write_file(DELAY, "%ld", duel.delay);
+	note("%u rounds: %ld with shared tables, %ld with pinned pages; seen by the child: nothing %llu, a part %llu, all %llu",
+	     duel.round + 1, duel.shared, duel.fallbacks, (unsigned long long)slots[0],
+	     (unsigned long long)slots[1], (unsigned long long)slots[2]);
+	check(plain || duel.shared, "the tables were never shared");
+}
+
+#define TESTED	4UL
+static char snapshot[TESTED * PAGE], direct[TESTED * PAGE] __attribute__((aligned(PAGE)));
+
+/* The pages at duel.first are @owner's, all others as before. */
+static void verify_tested(char *p, unsigned int owner)
+{
+	unsigned long b, n;
+
+	for (b = 0; b < NR; b++)
+		for (n = b * BLOCK_PAGES; n < b * BLOCK_PAGES + FEW; n++)
+			if (n < duel.first || n >= duel.first + TESTED)
+				verify(p, n, 1, ORIGIN);
+	verify(p, duel.first, TESTED, owner);
+}
+
+/* Other pages each time, and always other bytes than in the round before. */
+static void next_pages(char *p, unsigned int round, bool only_one)
+{
+	unsigned long b;
+
+	for (b = 0; b < NR; b++)
+		fill(p, b * BLOCK_PAGES, FEW, ORIGIN);
+	duel.first = rnd(&duel.state) % NR * BLOCK_PAGES + rnd(&duel.state) % (FEW - TESTED);
+	duel.owner = round % 2 ? ORIGIN : OTHER;
+	fill(p, duel.first, only_one ? 1 : TESTED, duel.owner);
+}
+
+/* A file past the page cache: FEW pages of FILE_DATA from 0 and from BLOCK_PAGES on. */
+static int direct_fd;
+
+static void open_direct(void)
+{
+	int fd = disk_file(2 * FEW, FILE_DATA);
+	char path[64];
+
+	fsync(fd);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	direct_fd = open(path, O_RDWR | O_DIRECT);
+	if (direct_fd < 0)
+		skip_case("no file system with O_DIRECT, see COW_PTE_TEST_DIR");
+	close(fd);
+}
+
+/* The first pages of the file are read, the others are written. */
+static void act_direct(void)
+{
+	char *p = duel.p;
+
+	if (duel.what == 1)
+		check(pread(direct_fd, AT(duel.first), TESTED * PAGE, 0) == TESTED * PAGE,
+		      "pread: %s", strerror(errno));
+	else
+		check(pwrite(direct_fd, AT(duel.first), TESTED * PAGE, FEW * PAGE) ==
+		      TESTED * PAGE, "pwrite: %s", strerror(errno));
+}
+
+static void make_pages(char *buf, unsigned long first, unsigned int owner)
+{
+	unsigned long i;
+
+	for (i = 0; i < TESTED; i++)
+		pattern_page(buf + i * PAGE, first + i, owner);
+}
+
+/* Each word is of before or of the file, for a copy may be made in the midst of a transfer. */
+static void look_at_read(char *p)
+{
+	static uint64_t before[TESTED * PAGE / 8], after[TESTED * PAGE / 8];
+	uint64_t *got = (uint64_t *)snapshot;
+	unsigned int old = 0, new = 0, i;
+
+	memcpy(snapshot, AT(duel.first), TESTED * PAGE);
+	make_pages((char *)before, duel.first, duel.owner);
+	make_pages((char *)after, 0, FILE_DATA);
+	for (i = 0; i < TESTED * PAGE / 8; i++) {
+		check(got[i] == before[i] || got[i] == after[i],
+		      "word %u is %#llx, neither of before nor of the file", i,
+		      (unsigned long long)got[i]);
+		old += got[i] != after[i];
+		new += got[i] != before[i];
+	}
+	saw(!new ? 0 : old ? 1 : 2);
+	await_act();
+	check(!memcmp(snapshot, AT(duel.first), TESTED * PAGE),
+	      "a read into the parent has changed the child's pages");
+}
+
+/*
+ * fork against pins: the disk writes into pages of the parent, and reads from them,
+ * while they are being shared.
+ */
+static void fork_against_direct(void)
+{
+	unsigned int round, nr = rounds(200);
+	char *p;
+
+	open_direct();
+	p = duel_map();
+	duel_begin(act_direct, p);
+	for (round = 0; round < nr; round++) {
+		unsigned long b, n;
+		pid_t pid;
+
+		next_pages(p, round / 2, false);
+		duel.what = 1 + round % 2;
+		pid = duel_round(round);
+		if (!pid) {
+			if (duel.what == 1) {
+				look_at_read(p);
+			} else {
+				verify_tested(p, duel.owner);
+				fill(p, duel.first, TESTED, LATER);
+				await_act();
+				verify_tested(p, LATER);
+			}
+			fill(p, duel.first, TESTED, LATER);
+			verify_tested(p, LATER);
+			done();
+		}
+		if (duel.what == 1) {
+			make_pages(direct, 0, FILE_DATA);
+			check(!memcmp(direct, AT(duel.first), TESTED * PAGE),
+			      "the parent has not got what was read");
+			for (b = 0; b < NR; b++)
+				for (n = b * BLOCK_PAGES; n < b * BLOCK_PAGES + FEW; n++)
+					if (n < duel.first || n >= duel.first + TESTED)
+						verify(p, n, 1, ORIGIN);
+			join(pid);
+			check(!memcmp(direct, AT(duel.first), TESTED * PAGE),
+			      "the child has changed the parent's pages");
+		} else {
+			verify_tested(p, duel.owner);
+			check(pread(direct_fd, direct, TESTED * PAGE, FEW * PAGE) ==
+			      TESTED * PAGE, "pread: %s", strerror(errno));
+			make_pages(snapshot, duel.first, duel.owner);
+			check(!memcmp(direct, snapshot, TESTED * PAGE),
+			      "what was written is not what the parent has");
+			join(pid);
+			verify_tested(p, duel.owner);
+		}
+	}
+	duel_end();
+	unmap_blocks(p, NR);
+}
+
+/* A minimal io_uring: one submission at a time. */
+static struct {
+	int fd;
+	unsigned int *sq_tail, *sq_mask, *sq_array, *cq_head, *cq_tail, *cq_mask;
+	struct io_uring_sqe *sqes;
+	struct io_uring_cqe *cqes;
+} ring;
+
+static void *ring_map(size_t size, off_t what)
+{
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
+		       ring.fd, what);
+
+	check(p != MAP_FAILED, "mmap of the ring: %s", strerror(errno));
+	return p;
+}
+
+static void ring_open(void)
+{
+	struct io_uring_params params = { 0 };
+	char *sq, *cq;
+
+	ring.fd = syscall(SYS_io_uring_setup, 4, &params);
+	if (ring.fd < 0)
+		skip_case("io_uring: %s", strerror(errno));
+	sq = ring_map(params.sq_off.array + params.sq_entries * sizeof(unsigned int),
+		      IORING_OFF_SQ_RING);
+	cq = ring_map(params.cq_off.cqes + params.cq_entries * sizeof(struct io_uring_cqe),
+		      IORING_OFF_CQ_RING);
+	ring.sqes = ring_map(params.sq_entries * sizeof(*ring.sqes), IORING_OFF_SQES);
+	ring.sq_tail = (unsigned int *)(sq + params.sq_off.tail);
+	ring.sq_mask = (unsigned int *)(sq + params.sq_off.ring_mask);
+	ring.sq_array = (unsigned int *)(sq + params.sq_off.array);
+	ring.cq_head = (unsigned int *)(cq + params.cq_off.head);
+	ring.cq_tail = (unsigned int *)(cq + params.cq_off.tail);
+	ring.cq_mask = (unsigned int *)(cq + params.cq_off.ring_mask);
+	ring.cqes = (struct io_uring_cqe *)(cq + params.cq_off.cqes);
+}
+
+static void ring_rw(int op, int fd, void *buf, off_t offset)
+{
+	unsigned int tail = *ring.sq_tail, i = tail & *ring.sq_mask;
+	struct io_uring_sqe *sqe = &ring.sqes[i];
+	struct io_uring_cqe *cqe;
+
+	memset(sqe, 0, sizeof(*sqe));
+	sqe->opcode = op;
+	sqe->fd = fd;
+	sqe->addr = (uintptr_t)buf;
+	sqe->len = PAGE;
+	sqe->off = offset;
+	ring.sq_array[i] = i;
+	__atomic_store_n(ring.sq_tail, tail + 1, __ATOMIC_RELEASE);
+	check(syscall(SYS_io_uring_enter, ring.fd, 1, 1, IORING_ENTER_GETEVENTS, NULL, 0) == 1,
+	      "io_uring_enter: %s", strerror(errno));
+	check(__atomic_load_n(ring.cq_tail, __ATOMIC_ACQUIRE) != *ring.cq_head,
+	      "no completion");
+	cqe = &ring.cqes[*ring.cq_head & *ring.cq_mask];
+	check(cqe->res == (int)PAGE, "operation %d: %d", op, cqe->res);
+	__atomic_store_n(ring.cq_head, *ring.cq_head + 1, __ATOMIC_RELEASE);
+}
+
+static void act_register(void)
+{
+	struct iovec iov = { duel.p + duel.first * PAGE, TESTED * PAGE };
+
+	check(!syscall(SYS_io_uring_register, ring.fd, IORING_REGISTER_BUFFERS, &iov, 1),
+	      "IORING_REGISTER_BUFFERS: %s", strerror(errno));
+}
+
+/*
+ * fork against buffers that are registered for good.  Whatever the order, the ring and
+ * the parent mean the same pages afterwards, and the child has others.
+ */
+static void fork_against_ring(void)
+{
+	unsigned int round, nr = rounds(150);
+	int fd = test_file(2 * FEW, FILE_DATA);
+	struct iovec iov;
+	char *p, *buf;
+
+	ring_open();
+	p = duel_map();
+	iov = (struct iovec){ p, PAGE };
+	if (syscall(SYS_io_uring_register, ring.fd, IORING_REGISTER_BUFFERS, &iov, 1))
+		skip_case("IORING_REGISTER_BUFFERS: %s", strerror(errno));
+	syscall(SYS_io_uring_register, ring.fd, IORING_UNREGISTER_BUFFERS, NULL, 0);
+	duel_begin(act_register, p);
+	for (round = 0; round < nr; round++) {
+		pid_t pid;
+
+		next_pages(p, round, false);
+		buf = AT(duel.first);
+		pid = duel_round(round);
+		if (!pid) {
+			verify_tested(p, duel.owner);
+			await_act();
+			await(LOOKED, round + 1);
+			verify_tested(p, duel.owner);
+			fill(p, duel.first, TESTED, LATER);
+			verify_tested(p, LATER);
+			done();
+		}
+		/* the CPU writes, the ring reads; and the other way round */
+		verify_tested(p, duel.owner);
+		fill(p, duel.first + 1, 1, MINE);
+		ring_rw(IORING_OP_WRITE_FIXED, fd, buf + PAGE, FEW * PAGE);
+		check(pread(fd, direct, PAGE, FEW * PAGE) == (long)PAGE, "pread: %s",
+		      strerror(errno));
+		check(page_is(direct, duel.first + 1, MINE),
+		      "the ring has not written what the parent has");
+		ring_rw(IORING_OP_READ_FIXED, fd, buf + 2 * PAGE, 5 * PAGE);
+		check(page_is(buf + 2 * PAGE, 5, FILE_DATA),
+		      "the parent does not see what the ring has read");
+		arrive(LOOKED);
+		join(pid);
+		verify(p, duel.first, 1, duel.owner);
+		verify(p, duel.first + 1, 1, MINE);
+		check(page_is(buf + 2 * PAGE, 5, FILE_DATA), "the child has changed the buffer");
+		verify(p, duel.first + 3, 1, duel.owner);
+		check(!syscall(SYS_io_uring_register, ring.fd, IORING_UNREGISTER_BUFFERS, NULL, 0),
+		      "IORING_UNREGISTER_BUFFERS: %s", strerror(errno));
+	}
+	duel_end();
+	unmap_blocks(p, NR);
+}
+
+static int splice_fds[2];
+
+static void act_vmsplice(void)
+{
+	struct iovec iov = { duel.p + duel.first * PAGE, PAGE };
+
+	check(vmsplice(splice_fds[1], &iov, 1, 0) == (long)PAGE, "vmsplice: %s",
+	      strerror(errno));
+}
+
+/*
+ * fork against references that are no pins.  The pipe has the page of the parent; the
+ * child writes when the parent has it no more, or still has it, and that must not be in
+ * the pipe.
+ */
+static void fork_against_vmsplice(void)
+{
+	unsigned int round, nr = rounds(200);
+	char *p;
+
+	p = duel_map();
+	duel_begin(act_vmsplice, p);
+	for (round = 0; round < nr; round++) {
+		char *block;
+		pid_t pid;
+
+		check(!pipe(splice_fds), "pipe: %s", strerror(errno));
+		next_pages(p, round, true);
+		block = p + duel.first / BLOCK_PAGES * BLOCK;
+		pid = duel_round(round);
+		if (!pid) {
+			verify(p, duel.first, 1, duel.owner);
+			await(LOOKED, round + 1);
+			verify(p, duel.first, 1, duel.owner);
+			fill(p, duel.first, 1, LATER);
+			verify(p, duel.first, 1, LATER);
+			verify(p, duel.first + 1, TESTED - 1, ORIGIN);
+			arrive(STABLE);
+			await(LEAVE, round + 1);
+			verify(p, duel.first, 1, LATER);
+			done();
+		}
+		verify(p, duel.first, 1, duel.owner);
+		if (round % 3 == 1)
+			check(!madvise(AT(duel.first), PAGE, MADV_DONTNEED),
+			      "MADV_DONTNEED: %s", strerror(errno));
+		else if (round % 3 == 2)
+			check(!madvise(block, BLOCK, MADV_DONTNEED), "MADV_DONTNEED: %s",
+			      strerror(errno));
+		arrive(LOOKED);
+		await(STABLE, round + 1);
+		check(read(splice_fds[0], direct, PAGE) == (long)PAGE, "read: %s",
+		      strerror(errno));
+		check(page_is(direct, duel.first, duel.owner),
+		      "round %u: the pipe has %s", round,
+		      page_is(direct, duel.first, LATER) ? "what the child has written" :
+							   "something else");
+		arrive(LEAVE);
+		join(pid);
+		verify(p, duel.first, 1, round % 3 ? OWNER_ZERO : duel.owner);
+		close(splice_fds[0]);
+		close(splice_fds[1]);
+	}
+	duel_end();
+	unmap_blocks(p, NR);
+}
+
+/* Pages in the order in which the thread writes them: from block to block, and holes. */
+#define HOLES		8UL
+#define WRITTEN		(NR * (FEW + HOLES))
+#define IN_ORDER(i)	((i) % NR * BLOCK_PAGES + (i) / NR)
+
+static void act_write_all(void)
+{
+	unsigned long i;
+
+	for (i = 0; i < WRITTEN; i++)
+		fill(duel.p, IN_ORDER(i), 1, duel.owner);
+}
+
+/*
+ * What the thread had written when the parent forked: all pages up to one, a part of that
+ * one in the order of fill(), and none after it.
+ */
+static unsigned int written_pages(char *p, unsigned int before)
+{
+	static uint64_t old[PAGE / 8], new[PAGE / 8];
+	unsigned long i, w, words = 0, seen = 0;
+	bool ended = false;
+
+	for (i = 0; i < WRITTEN; i++) {
+		uint64_t *got = (uint64_t *)AT(IN_ORDER(i));
+
+		pattern_page(old, IN_ORDER(i), i / NR < FEW ? before : OWNER_ZERO);
+		pattern_page(new, IN_ORDER(i), duel.owner);
+		for (w = 0; w < PAGE / 8; w++) {
+			if (old[w] == new[w]) {
+				check(got[w] == old[w], "page %lu, word %lu: %#llx", IN_ORDER(i),
+				      w, (unsigned long long)got[w]);
+				continue;
+			}
+			words++;
+			if (got[w] == new[w]) {
+				check(!ended, "page %lu, word %lu was written, an earlier one not",
+				      IN_ORDER(i), w);
+				seen++;
+			} else {
+				check(got[w] == old[w], "page %lu, word %lu: %#llx", IN_ORDER(i),
+				      w, (unsigned long long)got[w]);
+				ended = true;
+			}
+		}
+	}
+	return !seen ? 0 : seen == words ? 2 : 1;
+}
+
+/* fork against faults, of pages that are there and of holes. */
+static void fork_against_writes(void)
+{
+	unsigned int round, nr = rounds(200), first, again, before;
+	unsigned long b;
+	char *p;
+
+	p = duel_map();
+	for (b = 0; b < NR; b++)
+		fill(p, b * BLOCK_PAGES, FEW, FIRST_WRITE + 1);
+	duel_begin(act_write_all, p);
+	for (round = 0; round < nr; round++) {
+		pid_t pid;
+
+		duel.owner = FIRST_WRITE + round % 2;
+		before = FIRST_WRITE + (round + 1) % 2;
+		for (b = 0; b < NR; b++)
+			check(!madvise(AT(b * BLOCK_PAGES + FEW), HOLES * PAGE, MADV_DONTNEED),
+			      "MADV_DONTNEED: %s", strerror(errno));
+		pid = duel_round(round);
+		if (!pid) {
+			first = written_pages(p, before);
+			saw(first);
+			await_act();
+			again = written_pages(p, before);
+			check(first == again, "the parent's writes appear in the child");
+			fill(p, IN_ORDER(round % WRITTEN), 1, LATER);
+			verify(p, IN_ORDER(round % WRITTEN), 1, LATER);
+			done();
+		}
+		for (b = 0; b < NR; b++)
+			verify(p, b * BLOCK_PAGES, FEW + HOLES, duel.owner);
+		join(pid);
+		for (b = 0; b < NR; b++)
+			verify(p, b * BLOCK_PAGES, FEW + HOLES, duel.owner);
+	}
+	duel_end();
+	unmap_blocks(p, NR);
+}
+
+enum { PART_UNMAP, PART_PROTECT, PART_DROP, WHOLE_UNMAP, WHOLE_DROP, NR_UNMAPS };
+
+/* One system call a block, the second block first. */
+static void act_unmap(void)
+{
+	long b;
+
+	for (b = NR - 1; b >= 0; b--) {
+		char *block = duel.p + b * BLOCK, *part = block + 6 * PAGE;
+		int ret = -1;
+
+		switch (duel.owner) {
+		case PART_UNMAP:
+			ret = munmap(part, 3 * PAGE);
+			break;
+		case PART_PROTECT:
+			ret = mprotect(part, 3 * PAGE, PROT_NONE);
+			break;
+		case PART_DROP:
+			ret = madvise(part, 3 * PAGE, MADV_DONTNEED);
+			break;
+		case WHOLE_UNMAP:
+			ret = munmap(block, BLOCK);
+			break;
+		case WHOLE_DROP:
+			ret = madvise(block, BLOCK, MADV_DONTNEED);
+		}
+		check(!ret, "operation %u: %s", duel.owner, strerror(errno));
+	}
+}
+
+/* Has the operation been done on @block?  All of its pages must say the same. */
+static bool unmapped(char *p, unsigned long b)
+{
+	unsigned long first = b * BLOCK_PAGES, i, n = FEW, at = 0;
+	bool acted, faults;
+
+	if (duel.owner <= PART_DROP) {
+		at = 6;
+		n = 3;
+	}
+	faults = duel.owner != PART_DROP && duel.owner != WHOLE_DROP;
+	acted = faults ? read_faults(AT(first + at)) :
+			 page_is(AT(first + at), first + at, OWNER_ZERO);
+	verify(p, first, at, ORIGIN);
+	if (at)
+		verify(p, first + at + n, FEW - at - n, ORIGIN);
+	if (!acted)
+		verify(p, first + at, n, ORIGIN);
+	else if (!faults)
+		verify(p, first + at, n, OWNER_ZERO);
+	else
+		for (i = at; i < at + n; i++)
+			check(read_faults(AT(first + i)), "page %lu can be read", first + i);
+	return acted;
+}
+
+/* What the child may still write to, it writes to. */
+static void write_the_rest(char *p, const bool *acted)
+{
+	unsigned long b;
+
+	for (b = 0; b < NR; b++) {
+		if (acted[b] && duel.owner == WHOLE_UNMAP)
+			continue;
+		fill(p, b * BLOCK_PAGES + 2, 2, LATER);
+		verify(p, b * BLOCK_PAGES + 2, 2, LATER);
+		verify(p, b * BLOCK_PAGES + 4, 2,
+		       acted[b] && duel.owner == WHOLE_DROP ? OWNER_ZERO : ORIGIN);
+	}
+}
+
+/*
+ * fork against those that change mappings and take pages away.  Each call is done before
+ * the fork or after it, and if the second one was, so was the first.
+ */
+static void fork_against_unmap(void)
+{
+	unsigned int round, nr = rounds(200);
+	unsigned long b;
+	char *p;
+
+	p = duel_map();
+	duel_begin(act_unmap, p);
+	unmap_blocks(p, NR);
+	for (round = 0; round < nr; round++) {
+		bool first[NR];
+		pid_t pid;
+
+		p = map_blocks(NR);
+		duel.p = p;
+		duel.owner = round % NR_UNMAPS;
+		duel.may_be_gone = duel.owner >= WHOLE_UNMAP;
+		for (b = 0; b < NR; b++)
+			fill(p, b * BLOCK_PAGES, FEW, ORIGIN);
+		pid = duel_round(round);
+		if (!pid) {
+			for (b = 0; b < NR; b++)
+				first[b] = unmapped(p, b);
+			check(first[1] || !first[0], "the second call is seen, the first not");
+			saw(first[0] + first[1]);
+			await_act();
+			for (b = 0; b < NR; b++)
+				check(unmapped(p, b) == first[b],
+				      "what the parent unmaps goes in the child");
+			write_the_rest(p, first);
+			done();
+		}
+		for (b = 0; b < NR; b++)
+			check(unmapped(p, b), "block %lu: the call has no effect", b);
+		join(pid);
+		for (b = 0; b < NR; b++)
+			check(unmapped(p, b), "block %lu: the child changed it", b);
+		unmap_blocks(p, NR);
+	}
+	duel_end();
+}
+
+/* As in a duel, but the other side is a thread of the kernel. */
+static void set_delay(long delay, unsigned int round)
+{
+	if (delay >= 0)
+		write_file(DELAY, "%d", round % 32 == 31 ? 5000 : round % 4 == 3 ? 300 : 20);
+}
+
+/*
+ * fork against khugepaged, which takes the tables of one mm away while its fork shares
+ * them.  It leaves shared ones alone, so the parent writes to have them for itself.
+ */
+static void fork_against_khugepaged(void)
+{
+	const unsigned int end = ARRAY_LEN(settings);
+	unsigned int round, nr = rounds(150), huge = 0, shared = 0, most = nr + 100, tries;
+	long delay = read_long(DELAY), base = background_shares();
+	uint64_t state = seed;
+	unsigned long b;
+	char *p;
+
+	if (!settings_set(NR_KSM_SETTINGS, end)) {
+		settings_back(NR_KSM_SETTINGS, end);
+		skip_case("no khugepaged to set");
+	}
+	p = map_blocks(NR);
+	for (b = 0; b < NR; b++)
+		fill(p, b * BLOCK_PAGES, FEW, ORIGIN);
+	/* not before there are small pages: the first fault would bring a huge one */
+	if (madvise(p, NR * BLOCK, MADV_HUGEPAGE))
+		skip_case("MADV_HUGEPAGE: %s", strerror(errno));
+	/* as many rounds as wanted; and more, but not for ever, until it has done something */
+	for (round = 0; round < nr || (huge < 2 && round < most); round++) {
+		bool was_shared;
+		struct events before;
+		pid_t pid;
+
+		steps_reset();
+		set_delay(delay, round);
+		events_get(&before);
+		pid = xfork();
+		if (!pid) {
+			for (b = 0; b < NR; b++)
+				verify(p, b * BLOCK_PAGES, FEW, ORIGIN);
+			await(START, 1);
+			for (b = 0; b < NR; b++) {
+				verify(p, b * BLOCK_PAGES, FEW, ORIGIN);
+				fill(p, b * BLOCK_PAGES + 3, 2, LATER);
+				verify(p, b * BLOCK_PAGES, 3, ORIGIN);
+				verify(p, b * BLOCK_PAGES + 3, 2, LATER);
+				verify(p, b * BLOCK_PAGES + 5, FEW - 5, ORIGIN);
+				verify(p, b * BLOCK_PAGES + FEW, 8, OWNER_ZERO);
+			}
+			done();
+		}
+		was_shared = event_delta(&before, EV_SHARE) >= base + (long)NR;
+		shared += was_shared;
+		for (b = 0; b < NR; b++)
+			fill(p, b * BLOCK_PAGES + 8, 2, MINE);
+		arrive(START);
+		for (b = 0; b < NR; b++) {
+			verify(p, b * BLOCK_PAGES, 8, ORIGIN);
+			verify(p, b * BLOCK_PAGES + 8, 2, MINE);
+			verify(p, b * BLOCK_PAGES + 10, FEW - 10, ORIGIN);
+		}
+		join(pid);
+		/* the tables are private now, and the pages have been used */
+		for (b = 0; b < NR; b++) {
+			fill(p, b * BLOCK_PAGES, FEW, ORIGIN);
+			verify(p, b * BLOCK_PAGES + FEW, 8, OWNER_ZERO);
+		}
+		spin(rnd(&state) % 200000);
+		/* it has the lowest priority, and other memory to look at: wait for it at last */
+		for (tries = 0; round >= nr && tries < 300; tries++) {
+			if (smaps_kb(0, p, "AnonHugePages") > 0)
+				break;
+			usleep(1000);
+		}
+		if (smaps_kb(0, p, "AnonHugePages") <= 0)
+			continue;
+		huge++;
+		for (b = 0; b < NR; b++) {
+			verify(p, b * BLOCK_PAGES, FEW, ORIGIN);
+			verify(p, b * BLOCK_PAGES + FEW, BLOCK_PAGES - FEW, OWNER_ZERO);
+		}
+		/* small pages once more */
+		check(!munmap(p, NR * BLOCK), "munmap: %s", strerror(errno));
+		check(mmap(p, NR * BLOCK, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == p, "mmap: %s",
+		      strerror(errno));
+		madvise(p, NR * BLOCK, MADV_NOHUGEPAGE);
+		for (b = 0; b < NR; b++)
+			fill(p, b * BLOCK_PAGES, FEW, ORIGIN);
+		madvise(p, NR * BLOCK, MADV_HUGEPAGE);
+	}
+	if (delay >= 0)
+		write_file(DELAY, "%ld", delay);
+	settings_back(NR_KSM_SETTINGS, end);
+	note("%u rounds: %u with shared tables, khugepaged has collapsed %u times", round, shared,
+	     huge);
+	check(huge, "khugepaged did nothing");
+	check(plain || shared, "the tables were never shared");
+	unmap_blocks(p, NR);
+}
+
+/* Pages that are alike in groups of four. */
+static void fill_alike(char *p, unsigned long first, unsigned long nr, unsigned int owner)
+{
+	unsigned long n;
+
+	for (n = first; n < first + nr; n++)
+		pattern_page(AT(n), n / 4, owner);
+}
+
+static void verify_alike(char *p, unsigned long first, unsigned long nr, unsigned int owner)
+{
+	unsigned long n;
+
+	for (n = first; n < first + nr; n++)
+		check(page_is(AT(n), n / 4, owner), "page %lu is not of owner %u", n, owner);
+}
+
+/*
+ * fork against ksmd: pages that are alike are merged, in tables that are about to be
+ * shared, shared, or have just been copied.  A child lives until ksmd has looked at its
+ * pages twice, in some rounds.
+ */
+static void fork_against_ksmd(void)
+{
+	unsigned int round, nr = rounds(60), shared = 0, merged = 0, tries, most = nr + 200;
+	long delay = read_long(DELAY), base = background_shares(), scans;
+	uint64_t state = seed;
+	unsigned long b;
+	char *p;
+
+	if (!settings_set(0, NR_KSM_SETTINGS)) {
+		settings_back(0, NR_KSM_SETTINGS);
+		skip_case("no KSM to set");
+	}
+	p = map_blocks(NR);
+	if (madvise(p, NR * BLOCK, MADV_MERGEABLE))
+		skip_case("MADV_MERGEABLE: %s", strerror(errno));
+	for (round = 0; round < nr || (merged < 2 && round < most); round++) {
+		bool was_shared, waits = !(round % 3);
+		struct events before;
+		pid_t pid;
+
+		steps_reset();
+		set_delay(delay, round);
+		/* unmerged each time, by writes */
+		for (b = 0; b < NR; b++)
+			fill_alike(p, b * BLOCK_PAGES, FEW, ORIGIN);
+		scans = ksm_scans();
+		if (round % 3 == 1)
+			for (tries = 0; tries < 300 && ksm_scans() < scans + 2; tries++)
+				usleep(1000);
+		spin(rnd(&state) % 100000);
+		events_get(&before);
+		pid = xfork();
+		if (!pid) {
+			for (b = 0; b < NR; b++)
+				verify_alike(p, b * BLOCK_PAGES, FEW, ORIGIN);
+			await(START, 1);
+			for (b = 0; b < NR; b++) {
+				verify_alike(p, b * BLOCK_PAGES, FEW, ORIGIN);
+				fill_alike(p, b * BLOCK_PAGES + 3, 3, LATER);
+				verify_alike(p, b * BLOCK_PAGES, 3, ORIGIN);
+				verify_alike(p, b * BLOCK_PAGES + 3, 3, LATER);
+				verify_alike(p, b * BLOCK_PAGES + 6, FEW - 6, ORIGIN);
+			}
+			done();
+		}
+		was_shared = event_delta(&before, EV_SHARE) >= base + (long)NR;
+		shared += was_shared;
+		for (tries = 0; waits && tries < 300 && ksm_scans() < scans + 3; tries++)
+			usleep(1000);
+		if (read_long(KSM "pages_sharing") > 0)
+			merged++;
+		for (b = 0; b < NR; b++)
+			fill_alike(p, b * BLOCK_PAGES + 8, 3, MINE);
+		arrive(START);
+		for (b = 0; b < NR; b++) {
+			verify_alike(p, b * BLOCK_PAGES, 8, ORIGIN);
+			verify_alike(p, b * BLOCK_PAGES + 8, 3, MINE);
+			verify_alike(p, b * BLOCK_PAGES + 11, FEW - 11, ORIGIN);
+		}
+		join(pid);
+		for (b = 0; b < NR; b++) {
+			verify_alike(p, b * BLOCK_PAGES, 8, ORIGIN);
+			verify_alike(p, b * BLOCK_PAGES + 8, 3, MINE);
+		}
+	}
+	if (delay >= 0)
+		write_file(DELAY, "%ld", delay);
+	check(!madvise(p, NR * BLOCK, MADV_UNMERGEABLE), "MADV_UNMERGEABLE: %s", strerror(errno));
+	for (b = 0; b < NR; b++) {
+		verify_alike(p, b * BLOCK_PAGES, 8, ORIGIN);
+		verify_alike(p, b * BLOCK_PAGES + 8, 3, MINE);
+	}
+	settings_back(0, NR_KSM_SETTINGS);
+	note("%u rounds: %u with shared tables, merged pages in %u", round, shared, merged);
+	check(merged, "ksmd did nothing");
+	check(plain || shared, "the tables were never shared");
+	unmap_blocks(p, NR);
+}
+
 #define CASE(i) static void case_##i(void) { against_all(&actions[i]); }
 CASE(0) CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7)
 CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14)
@@ -554,6 +1508,13 @@ static const struct cow_case cases[] = {
 	{ "GUP against all", case_14 },
 	{ "pages freed under a reader", freed_under_reader },
 	{ "pages truncated under a reader", truncated_under_reader },
+	{ "one mm: fork against O_DIRECT", fork_against_direct },
+	{ "one mm: fork against registered buffers", fork_against_ring },
+	{ "one mm: fork against vmsplice", fork_against_vmsplice },
+	{ "one mm: fork against write faults", fork_against_writes },
+	{ "one mm: fork against munmap, mprotect and MADV_DONTNEED", fork_against_unmap },
+	{ "one mm: fork against khugepaged", fork_against_khugepaged },
+	{ "one mm: fork against KSM", fork_against_ksmd },
 };
 
 int main(int argc, char **argv)
