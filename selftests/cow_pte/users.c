@@ -379,11 +379,12 @@ static void into_hole(const struct inserter *ins)
 			      strerror(errno));
 			check(plain || own_breaks() == breaks + 1,
 			      "%ld tables were copied", own_breaks() - breaks);
-			check(!read_faults(hole) &&
-			      !read_faults(hole + (ins->pages - 1) * PAGE),
-			      "there is nothing");
-			if (ins->look)
+			if (ins->look) {
+				check(!read_faults(hole) &&
+				      !read_faults(hole + (ins->pages - 1) * PAGE),
+				      "there is nothing");
 				ins->look(hole);
+			}
 			close(fd);
 		}
 		barrier(DID, 3);
@@ -474,12 +475,13 @@ static void trace_into_hole(void)
 	into_hole(&ins);
 }
 
-/* remap_pfn_range(): the largest prefetchable memory of a device, which may be read */
+/* remap_pfn_range(): the largest memory of a device, at which nobody looks */
 #define PCI_DEVICES	"/sys/bus/pci/devices"
+#define PCI_PAGES	4
 
 static int pci_open(void)
 {
-	unsigned long long start, end, flags, size = 15 * PAGE;
+	unsigned long long start, end, flags, size = PCI_PAGES * PAGE - 1;
 	DIR *dir = opendir(PCI_DEVICES);
 	char path[384], best[384] = "";
 	struct dirent *entry;
@@ -491,8 +493,7 @@ static int pci_open(void)
 		f = fopen(path, "r");
 		for (i = 0; f && i < 6 && fscanf(f, "%llx %llx %llx", &start, &end,
 						 &flags) == 3; i++) {
-			/* IORESOURCE_MEM | IORESOURCE_PREFETCH */
-			if ((flags & 0x2200) != 0x2200 || end - start < size)
+			if (!(flags & 0x200 /* IORESOURCE_MEM */) || end - start < size)
 				continue;
 			size = end - start;
 			snprintf(best, sizeof(best), PCI_DEVICES "/%s/resource%d",
@@ -504,7 +505,7 @@ static int pci_open(void)
 	if (dir)
 		closedir(dir);
 	if (!best[0])
-		skip_case("no PCI device with prefetchable memory");
+		skip_case("no PCI device with memory");
 	fd = open(best, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		skip_case("%s: %s", best, strerror(errno));
@@ -513,7 +514,7 @@ static int pci_open(void)
 
 static void pci_into_hole(void)
 {
-	static const struct inserter ins = { pci_open, PROT_READ, 16, NULL };
+	static const struct inserter ins = { pci_open, PROT_READ, PCI_PAGES, NULL };
 
 	into_hole(&ins);
 }
@@ -618,7 +619,7 @@ static void watched(void (*start)(pid_t pid), void (*stop)(void), bool (*seen)(v
 	start(getpid());
 	events_get(&before);
 	for (i = 0; seen && !seen(); i++) {
-		check(i < 2000, "nobody has come by");
+		check(i < 20000, "nobody has come by");
 		verify(p, 0, PAGES, ORIGIN);
 	}
 	for (i = 0; i < rounds(40); i++)
@@ -1406,7 +1407,9 @@ static void khugepaged_round(bool writes)
 static void khugepaged(void)
 {
 	khugepaged_save();
-	khugepaged_round(false);
+	/* after an ordinary fork no page is writable, and khugepaged wants one */
+	if (!plain)
+		khugepaged_round(false);
 	khugepaged_round(true);
 }
 
@@ -1418,7 +1421,7 @@ static void khugepaged(void)
 #define KPF_BUDDY	10
 #define KPF_NOPAGE	20
 #define KPF_RESERVED	32
-#define BUDDY_PAGES	1024UL
+#define FLAGS_AT_ONCE	1024UL
 
 static unsigned long section_pages, hot_section;
 
@@ -1460,18 +1463,17 @@ static unsigned int section_node(unsigned long nr)
 
 /*
  * Can all its pages go?  Asked before the kernel is, which prints a warning when it
- * finds one that cannot.  What is not in ZONE_MOVABLE must be free altogether: then
- * only the first page of each of the largest buddies has a flag.
+ * finds one that cannot.  What is not in ZONE_MOVABLE must be free altogether.
  */
 static bool section_can_go(unsigned long nr, bool movable)
 {
 	unsigned long i, first = nr * section_pages;
 	int fd = open("/proc/kpageflags", O_RDONLY);
-	uint64_t flags[BUDDY_PAGES];
+	uint64_t flags[FLAGS_AT_ONCE];
 	bool ret = fd >= 0;
 
 	for (i = 0; ret && i < section_pages; i++) {
-		uint64_t *f = flags + i % BUDDY_PAGES;
+		uint64_t *f = flags + i % FLAGS_AT_ONCE;
 
 		if (f == flags)
 			ret = pread(fd, flags, sizeof(flags),
@@ -1479,7 +1481,7 @@ static bool section_can_go(unsigned long nr, bool movable)
 		if (movable)
 			ret &= !(*f & (1ULL << KPF_RESERVED | 1ULL << KPF_NOPAGE));
 		else
-			ret &= *f == (f == flags ? 1ULL << KPF_BUDDY : 0);
+			ret &= *f == 1ULL << KPF_BUDDY;
 	}
 	if (fd >= 0)
 		close(fd);
