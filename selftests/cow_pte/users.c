@@ -3,6 +3,7 @@
  * Other users of page tables: what moves, poisons, watches or inserts pages while
  * three processes (parent, child, grandchild) share the tables.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_ether.h>
@@ -62,21 +63,31 @@ static void all_origin(char *p)
 	verify(p, 0, PAGES, ORIGIN);
 }
 
-static void one_of_three(const struct user *u, unsigned int actor)
+/* Parent 0, child 1, grandchild 2; @pid is whom this one has to join, if any. */
+static unsigned int fork_twice(unsigned long blocks, pid_t *pid)
 {
-	char *p = map_blocks(NR);
 	unsigned int me = 0;
-	struct events before;
-	pid_t pid = 0;
 
-	steps_reset();
-	fill(p, 0, PAGES, ORIGIN);
+	*pid = 0;
 	while (me < 2) {
-		pid = fork_sharing(NR);
-		if (pid)
+		*pid = fork_sharing(blocks);
+		if (*pid)
 			break;
 		me++;
 	}
+	return me;
+}
+
+static void one_of_three(const struct user *u, unsigned int actor)
+{
+	char *p = map_blocks(NR);
+	struct events before;
+	unsigned int me;
+	pid_t pid;
+
+	steps_reset();
+	fill(p, 0, PAGES, ORIGIN);
+	me = fork_twice(NR, &pid);
 	barrier(SHARED, 3);
 	if (me == actor) {
 		events_get(&before);
@@ -224,6 +235,55 @@ static void migrate(void)
 	three(&u);
 }
 
+/*
+ * The policy is of the process, not of the table: it changes no table, and what the
+ * process then writes to is its own, on the node it asked for.
+ */
+static void policy_act(char *p)
+{
+	int here = node_of(AT(7));
+	unsigned long nodes = 1UL << !here;
+	struct events before;
+
+	slots[0] = here;
+	events_get(&before);
+	check(!syscall(SYS_set_mempolicy, 2 /* MPOL_BIND */, &nodes, 8), "set_mempolicy: %s",
+	      strerror(errno));
+	expect_events(&before, EV_BREAK, ==, 0);
+	fill(p, 7, 3, ACTOR);
+	check(!madvise(AT(100), 3 * PAGE, MADV_DONTNEED), "MADV_DONTNEED");
+	fill(p, 100, 3, ACTOR);
+	check(!syscall(SYS_set_mempolicy, 0, NULL, 0), "set_mempolicy");
+	check(node_of(AT(7)) == !here && node_of(AT(100)) == !here,
+	      "new pages are not where the policy says");
+	check(node_of(AT(6)) == here && node_of(AT(103)) == here, "old pages have moved");
+}
+
+static void policy_view(char *p)
+{
+	verify(p, 0, 7, ORIGIN);
+	verify(p, 7, 3, ACTOR);
+	verify(p, 10, 90, ORIGIN);
+	verify(p, 100, 3, ACTOR);
+	verify(p, 103, PAGES - 103, ORIGIN);
+}
+
+static void policy_others(char *p)
+{
+	all_origin(p);
+	check(node_of(AT(7)) == (int)slots[0] && node_of(AT(100)) == (int)slots[0],
+	      "pages of the others have moved");
+}
+
+static void policy(void)
+{
+	static const struct user u = { policy_act, policy_view, policy_others, 1, 0 };
+
+	if (access("/sys/devices/system/node/node1", F_OK))
+		skip_case("one NUMA node");
+	three(&u);
+}
+
 static void unpoison(uint64_t pfn)
 {
 	write_file("/sys/kernel/debug/hwpoison/unpoison-pfn", "%#llx",
@@ -283,68 +343,180 @@ static void hwpoison(void)
 
 /* ---- pages that are inserted by drivers ---- */
 
-/* A hole in the middle block: @fill maps something of the kernel's there. */
-static void into_hole(void (*fill_hole)(char *at))
-{
-	unsigned int round;
+/*
+ * A hole in the middle block of three sharers.  One of them, each in its turn, maps
+ * something of the kernel's there: one table of its own, and nobody else's.
+ */
+struct inserter {
+	int (*open)(void);
+	int prot;
+	unsigned long pages;
+	void (*look)(char *at);
+};
 
-	for (round = 0; round < rounds(2); round++) {
-		char *p = map_blocks(NR);
-		char *hole = p + BLOCK + BLOCK / 2;
-		struct events before;
+#define HOLE		(BLOCK_PAGES + BLOCK_PAGES / 2)
+#define HOLE_PAGES	64UL
+
+static void into_hole(const struct inserter *ins)
+{
+	unsigned int round, me;
+
+	for (round = 0; round < rounds(3); round++) {
+		char *p = map_blocks(NR), *hole = AT(HOLE);
 		pid_t pid;
 
 		steps_reset();
 		fill(p, 0, PAGES, ORIGIN);
-		check(!munmap(hole, 64 * PAGE), "munmap");
-		pid = fork_sharing(NR);
-		if ((pid == 0) == round % 2) {
-			events_get(&before);
-			fill_hole(hole);
-			expect_events(&before, EV_BREAK, >=, 1);
-			arrive(DID);
-			await(WROTE, 1);
-		} else {
-			await(DID, 1);
+		check(!munmap(hole, HOLE_PAGES * PAGE), "munmap");
+		me = fork_twice(NR, &pid);
+		barrier(SHARED, 3);
+		if (me == round % 3) {
+			int fd = ins->open();
+			long breaks = own_breaks();
+
+			check(mmap(hole, ins->pages * PAGE, ins->prot,
+				   MAP_SHARED | MAP_FIXED, fd, 0) == hole, "mmap: %s",
+			      strerror(errno));
+			check(plain || own_breaks() == breaks + 1,
+			      "%ld tables were copied", own_breaks() - breaks);
+			if (ins->look) {
+				check(!read_faults(hole) &&
+				      !read_faults(hole + (ins->pages - 1) * PAGE),
+				      "there is nothing");
+				ins->look(hole);
+			}
+			close(fd);
+		}
+		barrier(DID, 3);
+		if (me != round % 3) {
 			check(read_faults(hole), "the hole is filled here too");
-			check(mmap(hole, 64 * PAGE, PROT_READ | PROT_WRITE,
+			check(mmap(hole, HOLE_PAGES * PAGE, PROT_READ | PROT_WRITE,
 				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
 			      hole, "mmap");
-			verify(p, BLOCK_PAGES + BLOCK_PAGES / 2, 64, OWNER_ZERO);
-			arrive(WROTE);
+			verify(p, HOLE, HOLE_PAGES, OWNER_ZERO);
 		}
-		verify(p, 0, BLOCK_PAGES + BLOCK_PAGES / 2, ORIGIN);
-		verify(p, BLOCK_PAGES + BLOCK_PAGES / 2 + 64,
-		       PAGES - BLOCK_PAGES - BLOCK_PAGES / 2 - 64, ORIGIN);
-		if (!pid)
+		verify(p, 0, HOLE, ORIGIN);
+		verify(p, HOLE + HOLE_PAGES, PAGES - HOLE - HOLE_PAGES, ORIGIN);
+		barrier(SEEN, 3);
+		fill(p, HOLE - 20, 20, WRITER + me);
+		barrier(WROTE, 3);
+		verify(p, HOLE - 20, 20, WRITER + me);
+		verify(p, HOLE + HOLE_PAGES, PAGES - HOLE - HOLE_PAGES, ORIGIN);
+		barrier(DONE, 3);
+		if (me == 2)
 			done();
 		join(pid);
+		if (me)
+			done();
 		unmap_blocks(p, NR);
 	}
 }
 
-static void packet_at(char *at)
+/* vm_insert_page() */
+static int packet_open(void)
 {
 	struct tpacket_req req = {
 		.tp_block_size = 4 * PAGE, .tp_block_nr = 4,
 		.tp_frame_size = 2048, .tp_frame_nr = 32,
 	};
 	int fd = socket(AF_PACKET, SOCK_RAW, htons(ETH_P_ALL));
-	volatile struct tpacket_hdr *frame = (void *)at;
 
 	if (fd < 0)
 		skip_case("AF_PACKET: %s", strerror(errno));
 	check(!setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &req, sizeof(req)),
 	      "PACKET_RX_RING: %s", strerror(errno));
-	check(mmap(at, 16 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
-		   0) == at, "mmap of the ring: %s", strerror(errno));
+	return fd;
+}
+
+static void packet_look(char *at)
+{
+	volatile struct tpacket_hdr *frame = (void *)at;
+
 	check(frame->tp_status == TP_STATUS_KERNEL, "the ring is not there");
-	close(fd);
 }
 
 static void packet_into_hole(void)
 {
-	into_hole(packet_at);
+	static const struct inserter ins = {
+		packet_open, PROT_READ | PROT_WRITE, 16, packet_look,
+	};
+
+	into_hole(&ins);
+}
+
+/* vm_insert_pages(): a page about the buffer, and two pages of it */
+static int trace_open(void)
+{
+	char *p;
+	int fd;
+
+	mount("none", TRACEFS, "tracefs", 0, NULL);
+	fd = open(TRACEFS "/per_cpu/cpu0/trace_pipe_raw", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		skip_case("no trace_pipe_raw: %s", strerror(errno));
+	/* since Linux 6.10 */
+	p = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED)
+		skip_case("trace_pipe_raw cannot be mapped: %s", strerror(errno));
+	check(!munmap(p, PAGE), "munmap");
+	return fd;
+}
+
+static void trace_look(char *at)
+{
+	/* struct trace_buffer_meta begins with its size, rounded up */
+	check(*(volatile uint32_t *)at == PAGE, "the buffer is not there");
+}
+
+static void trace_into_hole(void)
+{
+	static const struct inserter ins = { trace_open, PROT_READ, 3, trace_look };
+
+	into_hole(&ins);
+}
+
+/* remap_pfn_range(): the largest memory of a device, at which nobody looks */
+#define PCI_DEVICES	"/sys/bus/pci/devices"
+#define PCI_PAGES	4
+
+static int pci_open(void)
+{
+	unsigned long long start, end, flags, size = PCI_PAGES * PAGE - 1;
+	DIR *dir = opendir(PCI_DEVICES);
+	char path[384], best[384] = "";
+	struct dirent *entry;
+	FILE *f;
+	int fd, i;
+
+	while (dir && (entry = readdir(dir))) {
+		snprintf(path, sizeof(path), PCI_DEVICES "/%s/resource", entry->d_name);
+		f = fopen(path, "r");
+		for (i = 0; f && i < 6 && fscanf(f, "%llx %llx %llx", &start, &end,
+						 &flags) == 3; i++) {
+			if (!(flags & 0x200 /* IORESOURCE_MEM */) || end - start < size)
+				continue;
+			size = end - start;
+			snprintf(best, sizeof(best), PCI_DEVICES "/%s/resource%d",
+				 entry->d_name, i);
+		}
+		if (f)
+			fclose(f);
+	}
+	if (dir)
+		closedir(dir);
+	if (!best[0])
+		skip_case("no PCI device with memory");
+	fd = open(best, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		skip_case("%s: %s", best, strerror(errno));
+	return fd;
+}
+
+static void pci_into_hole(void)
+{
+	static const struct inserter ins = { pci_open, PROT_READ, PCI_PAGES, NULL };
+
+	into_hole(&ins);
 }
 
 /* ---- uprobes ---- */
@@ -357,12 +529,12 @@ static void uprobe(void)
 {
 	char path[] = "/dev/shm/cow_pte_uprobe.XXXXXX";
 	int fd = mkstemp(path), status = 0;
-	unsigned int me = 0;
 	struct events before;
 	unsigned char *text;
 	char *p, page[PAGE] = { };
 	unsigned long i;
-	pid_t pid = 0;
+	unsigned int me;
+	pid_t pid;
 
 	check(fd >= 0, "%s: %s", path, strerror(errno));
 	page[0] = (char)0xc3;
@@ -380,12 +552,7 @@ static void uprobe(void)
 		skip_case("no uprobe_events");
 	}
 	steps_reset();
-	while (me < 2) {
-		pid = fork_sharing(1);
-		if (pid)
-			break;
-		me++;
-	}
+	me = fork_twice(1, &pid);
 	barrier(SHARED, 3);
 	if (!me) {
 		events_get(&before);
@@ -423,8 +590,10 @@ static void uprobe(void)
 
 /* ---- those who only look ---- */
 
+static char *watched_at;
+
 /*
- * What runs beside the three while they read, and leaves the tables shared.  They
+ * What runs beside the two while they read, and leaves the tables shared.  They
  * read on until @seen, if there is one, says that it has come by.
  */
 static void watched(void (*start)(pid_t pid), void (*stop)(void), bool (*seen)(void))
@@ -435,6 +604,7 @@ static void watched(void (*start)(pid_t pid), void (*stop)(void), bool (*seen)(v
 	pid_t pid;
 
 	steps_reset();
+	watched_at = p;
 	fill(p, 0, PAGES, ORIGIN);
 	pid = fork_sharing(NR);
 	if (!pid) {
@@ -449,7 +619,7 @@ static void watched(void (*start)(pid_t pid), void (*stop)(void), bool (*seen)(v
 	start(getpid());
 	events_get(&before);
 	for (i = 0; seen && !seen(); i++) {
-		check(i < 2000, "nobody has come by");
+		check(i < 20000, "nobody has come by");
 		verify(p, 0, PAGES, ORIGIN);
 	}
 	for (i = 0; i < rounds(40); i++)
@@ -473,9 +643,9 @@ static void ksm(void)
 	char *p = map_blocks(NR);
 	unsigned long same = 128, i;
 	struct events before;
-	unsigned int me = 0;
-	pid_t pid = 0;
+	unsigned int me;
 	int tries;
+	pid_t pid;
 
 	if (run < 0)
 		skip_case("no KSM");
@@ -484,12 +654,7 @@ static void ksm(void)
 	memset(p, 0x5a, same * PAGE);
 	check(!madvise(p, BLOCK, MADV_MERGEABLE), "MADV_MERGEABLE: %s", strerror(errno));
 	events_get(&before);
-	while (me < 2) {
-		pid = fork_sharing(NR);
-		if (pid)
-			break;
-		me++;
-	}
+	me = fork_twice(NR, &pid);
 	barrier(SHARED, 3);
 	if (!me) {
 		write_file(KSM "sleep_millisecs", "1");
@@ -525,31 +690,75 @@ static void ksm(void)
 	unmap_blocks(p, NR);
 }
 
-#define DAMON	"/sys/kernel/mm/damon/admin/kdamonds"
+#define DAMON		"/sys/kernel/mm/damon/admin/kdamonds"
+#define DAMON_CTX	DAMON "/0/contexts/0/"
+#define DAMON_SCHEME	DAMON_CTX "schemes/0/"
+
+static char *damon_flush;
+
+/*
+ * kdamond has found accessed regions in the blocks, more than once: so the accessed
+ * bits, which it clears, are set again.  The CPU sets none while it has the
+ * translation, and kdamond does not flush: a larger part of another block does.
+ */
+static bool damon_seen(void)
+{
+	memset(damon_flush, 1, 64 * PAGE);
+	check(!madvise(damon_flush, 64 * PAGE, MADV_DONTNEED), "MADV_DONTNEED");
+	check(!write_file(DAMON "/0/state", "update_schemes_stats"),
+	      "update_schemes_stats: %s", strerror(errno));
+	return read_long(DAMON_SCHEME "stats/nr_tried") >= 10;
+}
 
 static void damon_start(pid_t pid)
 {
+	static const char *const ranges[] = { "sz", "nr_accesses", "age" };
+	char path[128];
+	unsigned int i;
+
 	if (write_file(DAMON "/nr_kdamonds", "1"))
 		skip_case("no DAMON");
 	check(!write_file(DAMON "/0/contexts/nr_contexts", "1"), "nr_contexts");
-	check(!write_file(DAMON "/0/contexts/0/operations", "vaddr"), "operations");
-	check(!write_file(DAMON "/0/contexts/0/monitoring_attrs/intervals/sample_us",
-			  "1000"), "sample_us");
-	check(!write_file(DAMON "/0/contexts/0/targets/nr_targets", "1"), "nr_targets");
-	check(!write_file(DAMON "/0/contexts/0/targets/0/pid_target", "%d", pid),
-	      "pid_target");
+	/* the blocks and nothing else */
+	if (write_file(DAMON_CTX "operations", "fvaddr")) {
+		write_file(DAMON "/nr_kdamonds", "0");
+		skip_case("DAMON does not know fvaddr");
+	}
+	check(!write_file(DAMON_CTX "monitoring_attrs/intervals/sample_us", "1000"),
+	      "sample_us");
+	check(!write_file(DAMON_CTX "monitoring_attrs/intervals/aggr_us", "20000"),
+	      "aggr_us");
+	check(!write_file(DAMON_CTX "targets/nr_targets", "1"), "nr_targets");
+	check(!write_file(DAMON_CTX "targets/0/pid_target", "%d", pid), "pid_target");
+	check(!write_file(DAMON_CTX "targets/0/regions/nr_regions", "1"), "nr_regions");
+	check(!write_file(DAMON_CTX "targets/0/regions/0/start", "%lu",
+			  (unsigned long)watched_at), "start");
+	check(!write_file(DAMON_CTX "targets/0/regions/0/end", "%lu",
+			  (unsigned long)watched_at + NR * BLOCK), "end");
+	/* counts the regions that were accessed */
+	check(!write_file(DAMON_CTX "schemes/nr_schemes", "1"), "nr_schemes");
+	check(!write_file(DAMON_SCHEME "action", "stat"), "action");
+	for (i = 0; i < ARRAY_LEN(ranges); i++) {
+		snprintf(path, sizeof(path), DAMON_SCHEME "access_pattern/%s/max",
+			 ranges[i]);
+		check(!write_file(path, "%u", ~0U), "%s", path);
+	}
+	check(!write_file(DAMON_SCHEME "access_pattern/nr_accesses/min", "1"), "min");
 	check(!write_file(DAMON "/0/state", "on"), "state: %s", strerror(errno));
+	damon_flush = map_blocks(1);
+	damon_seen();
 }
 
 static void damon_stop(void)
 {
 	write_file(DAMON "/0/state", "off");
 	write_file(DAMON "/nr_kdamonds", "0");
+	unmap_blocks(damon_flush, 1);
 }
 
 static void damon(void)
 {
-	watched(damon_start, damon_stop, NULL);
+	watched(damon_start, damon_stop, damon_seen);
 }
 
 static long numa_updates;
@@ -603,44 +812,92 @@ static void numa_balancing(void)
 	watched(numa_start, numa_stop, numa_seen);
 }
 
-/* Ageing of the multi-gen LRU walks the page tables of all processes. */
-static void lru_gen_age(void)
+#define LRU_GEN		"/sys/kernel/debug/lru_gen"
+#define NR_LRUVECS	64
+
+struct lruvec {
+	unsigned long memcg, node, gen;
+};
+
+/* The youngest generation of each memory cgroup on each node. */
+static unsigned int lru_gen_read(struct lruvec *v)
 {
-	unsigned long memcg = 0, node = 0, gen = 0;
-	char line[256], word[16];
-	FILE *f = fopen("/sys/kernel/debug/lru_gen", "r");
+	FILE *f = fopen(LRU_GEN, "r");
+	unsigned long memcg = 0, n;
+	unsigned int nr = 0;
+	char line[256];
 
 	if (!f)
 		skip_case("no lru_gen in debugfs");
 	while (fgets(line, sizeof(line), f)) {
-		unsigned long v;
-
-		if (sscanf(line, " %15s %lu", word, &v) != 2)
+		if (sscanf(line, "memcg %lu", &memcg) == 1)
 			continue;
-		if (!strcmp(word, "memcg") && gen)
-			break;
-		if (!strcmp(word, "memcg"))
-			memcg = v;
-		else if (!strcmp(word, "node") && gen)
-			break;
-		else if (!strcmp(word, "node"))
-			node = v;
-		else if (word[0] >= '0' && word[0] <= '9')
-			gen = strtoul(word, NULL, 10);
+		if (sscanf(line, " node %lu", &n) == 1) {
+			if (nr == NR_LRUVECS)
+				break;
+			v[nr].memcg = memcg;
+			v[nr++].node = n;
+		} else if (nr && sscanf(line, " %lu", &n) == 1) {
+			v[nr - 1].gen = n;
+		}
 	}
 	fclose(f);
-	check(!write_file("/sys/kernel/debug/lru_gen", "+ %lu %lu %lu 1 1", memcg, node,
-			  gen), "lru_gen: + %lu %lu %lu: %s", memcg, node, gen,
-	      strerror(errno));
+	return nr;
+}
+
+/* How many accessed bits the walks of page tables have found, and cleared. */
+static unsigned long lru_gen_young(void)
+{
+	unsigned long total, young, sum = 0;
+	FILE *f = fopen(LRU_GEN "_full", "r");
+	char line[256];
+
+	if (!f)
+		skip_case("no lru_gen_full in debugfs");
+	while (fgets(line, sizeof(line), f))
+		if (sscanf(line, " %luT %luY", &total, &young) == 2)
+			sum += young;
+	fclose(f);
+	return sum;
+}
+
+/*
+ * Ageing of the multi-gen LRU walks the page tables of all processes: a generation
+ * more everywhere.  Returns the number of accessed bits found.
+ */
+static unsigned long lru_gen_age(void)
+{
+	static struct lruvec before[NR_LRUVECS], after[NR_LRUVECS];
+	unsigned long young = lru_gen_young();
+	unsigned int nr, i;
+
+	nr = lru_gen_read(before);
+	check(nr, "there is no LRU");
+	for (i = 0; i < nr; i++)
+		check(!write_file(LRU_GEN, "+ %lu %lu %lu 1 1", before[i].memcg,
+				  before[i].node, before[i].gen),
+		      "lru_gen: + %lu %lu %lu: %s", before[i].memcg, before[i].node,
+		      before[i].gen, strerror(errno));
+	check(lru_gen_read(after) == nr, "the memory cgroups have changed");
+	for (i = 0; i < nr; i++)
+		check(after[i].gen > before[i].gen, "generation %lu is still the youngest",
+		      before[i].gen);
+	return lru_gen_young() - young;
 }
 
 static void lru_gen_start(pid_t pid)
 {
+	unsigned long young;
 	unsigned int i;
 
 	(void)pid;
 	if (write_file("/sys/kernel/mm/lru_gen/enabled", "y"))
 		skip_case("no multi-gen LRU");
+	/* all pages have just been written, and nobody touches them from here on */
+	young = lru_gen_age();
+	check(young >= PAGES, "only %lu accessed bits were found", young);
+	young = lru_gen_age();
+	check(young < PAGES, "%lu accessed bits have not been cleared", young);
 	for (i = 0; i < 4; i++)
 		lru_gen_age();
 }
@@ -658,48 +915,106 @@ static void lru_gen(void)
 
 /* ---- advice from outside, reaping, time namespaces, huge pages ---- */
 
+/* All of it is done, or @err; exactly @breaks tables of @pid are copied for it. */
+static void advise(pid_t pid, char *p, int advice, int err, long breaks)
+{
+	struct iovec iov = { p, NR * BLOCK };
+	int fd = syscall(SYS_pidfd_open, pid, 0);
+	struct events before;
+	ssize_t n;
+
+	check(fd >= 0, "pidfd_open: %s", strerror(errno));
+	events_get(&before);
+	breaks += status_kb(pid, "CowPTEBreaks");
+	n = syscall(SYS_process_madvise, fd, &iov, 1, advice, 0);
+	if (n < 0 && errno == ENOSYS)
+		skip_case("no process_madvise");
+	if (err)
+		check(n == -1 && errno == err, "advice %d: %zd, %s", advice, n,
+		      strerror(errno));
+	else
+		check(n == (ssize_t)iov.iov_len, "advice %d: %zd, %s", advice, n,
+		      strerror(errno));
+	check(status_kb(pid, "CowPTEBreaks") == breaks,
+	      "advice %d: %ld tables were copied, expected %ld", advice,
+	      status_kb(pid, "CowPTEBreaks"), breaks);
+	expect_events(&before, EV_INPLACE, ==, 0);
+	close(fd);
+	verify(p, 0, PAGES, ORIGIN);
+}
+
 static void advise_other(void)
 {
-	static const int advices[] = {
-		MADV_COLD, MADV_PAGEOUT, MADV_WILLNEED, MADV_COLLAPSE,
-	};
 	char *p = map_blocks(NR);
-	struct iovec iov = { p, NR * BLOCK };
-	unsigned int i;
+	unsigned long i;
 	pid_t pid;
 
+	if (plain)
+		skip_case("with ordinary forks there is nothing to count");
 	steps_reset();
 	fill(p, 0, PAGES, ORIGIN);
 	pid = fork_sharing(NR);
 	if (!pid) {
+		await(SHARED, 1);
+		/* for MADV_COLLAPSE */
+		if (madvise(p, NR * BLOCK, MADV_HUGEPAGE))
+			skip_case("MADV_HUGEPAGE: %s", strerror(errno));
+		arrive(READY);
 		await(DID, 1);
+		for (i = 0; i < NR; i++)
+			fill(p, i * BLOCK_PAGES + 3, 1, ACTOR);
+		arrive(WROTE);
+		await(LEAVE, 1);
+		for (i = 0; i < NR; i++)
+			fill(p, i * BLOCK_PAGES + 3, 1, ORIGIN);
 		verify(p, 0, PAGES, ORIGIN);
 		fill(p, 5, 700, ACTOR);
 		verify(p, 5, 700, ACTOR);
 		done();
 	}
-	for (i = 0; i < ARRAY_LEN(advices); i++) {
-		int fd = syscall(SYS_pidfd_open, pid, 0);
-		ssize_t n = syscall(SYS_process_madvise, fd, &iov, 1, advices[i], 0);
-
-		check(n >= 0 || errno == EINVAL || errno == ENOSYS,
-		      "process_madvise %d: %s", advices[i], strerror(errno));
-		close(fd);
-		verify(p, 0, PAGES, ORIGIN);
-	}
+	advise(pid, p, MADV_COLD, 0, 0);
+	advise(pid, p, MADV_PAGEOUT, 0, 0);
+	advise(pid, p, MADV_WILLNEED, 0, 0);
+	for (i = 0; i < PAGES; i++)
+		check(pagemap(pid, AT(i)) & PM_PRESENT, "page %lu has gone", i);
+	arrive(SHARED);
+	await(READY, 1);
+	/*
+	 * The child gets tables of its own, but the pages are still those of two: none
+	 * is writable, and MADV_COLLAPSE wants one.
+	 */
+	advise(pid, p, MADV_COLLAPSE, EINVAL, NR);
+	check(!smaps_kb(pid, p, "AnonHugePages"), "the child has a huge page");
 	arrive(DID);
+	await(WROTE, 1);
+	advise(pid, p, MADV_COLLAPSE, 0, 0);
+	check(smaps_kb(pid, p, "AnonHugePages") == (long)(NR * BLOCK / 1024),
+	      "the child has %ld kB of huge pages", smaps_kb(pid, p, "AnonHugePages"));
+	check(!smaps_kb(0, p, "AnonHugePages"), "the parent has a huge page");
+	arrive(LEAVE);
 	join(pid);
 	verify(p, 0, PAGES, ORIGIN);
 	unmap_blocks(p, NR);
 }
 
-/* The OOM reaper takes the memory of a process that is being killed. */
+/*
+ * The OOM reaper takes the memory of a process that is being killed.  That one must
+ * not be faster: it waits for the CPU, which we keep.
+ */
 static void reaped(void)
 {
-	unsigned int round, hit = 0;
+	struct sched_param first = { .sched_priority = 1 }, fair = { };
+	unsigned int round, cpu, hit = 0;
+	cpu_set_t set;
+
+	check(!syscall(SYS_getcpu, &cpu, NULL, NULL), "getcpu");
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	check(!sched_setaffinity(0, sizeof(set), &set), "sched_setaffinity");
 
 	for (round = 0; round < rounds(8); round++) {
 		char *p = map_blocks(NR);
+		struct events before;
 		pid_t pid;
 		int fd;
 
@@ -718,11 +1033,24 @@ static void reaped(void)
 		await(SHARED, 1);
 		fd = syscall(SYS_pidfd_open, pid, 0);
 		check(fd >= 0, "pidfd_open: %s", strerror(errno));
+		sched_setscheduler(0, SCHED_FIFO, &first);
+		events_get(&before);
 		kill(pid, SIGKILL);
-		if (!syscall(SYS_process_mrelease, fd, 0))
-			hit++;
-		else if (errno == ENOSYS)
+		if (!syscall(SYS_process_mrelease, fd, 0)) {
+			long anon = status_kb(pid, "RssAnon");
+
+			/* its memory has gone, and it has not */
+			if (anon >= 0) {
+				hit++;
+				expect_events(&before, EV_DETACH, >=,
+					      (long)NR - round % 2);
+				expect_events(&before, EV_BREAK, ==, 0);
+				check(anon < (long)(BLOCK / 1024), "RssAnon is %ld kB", anon);
+			}
+		} else if (errno == ENOSYS) {
 			skip_case("no process_mrelease");
+		}
+		sched_setscheduler(0, SCHED_OTHER, &fair);
 		close(fd);
 		check(WIFSIGNALED(join_status(pid)), "not killed");
 		verify(p, 0, PAGES, ORIGIN);
@@ -730,6 +1058,8 @@ static void reaped(void)
 		unmap_blocks(p, NR);
 	}
 	note("%u of %u were reaped before they were gone", hit, round);
+	if (!hit)
+		skip_case("all were gone before they could be reaped");
 }
 
 /* A time namespace zaps the kernel's page of time data, beside a shared block. */
@@ -745,13 +1075,11 @@ static void time_namespace(void)
 	if (!pid) {
 		pid_t inner;
 
-		if (unshare(CLONE_NEWTIME)) {
-			inner = 0;
-			arrive(DID);
-			done();
-		}
+		if (unshare(CLONE_NEWTIME))
+			skip_case("no time namespaces: %s", strerror(errno));
 		/* the first child of the namespace enters it */
-		write_file("/proc/self/timens_offsets", "monotonic 1000000 0\n");
+		check(!write_file("/proc/self/timens_offsets", "monotonic 1000000 0\n"),
+		      "timens_offsets: %s", strerror(errno));
 		inner = xfork();
 		if (!inner) {
 			check(!clock_gettime(CLOCK_MONOTONIC, &ts) &&
@@ -770,6 +1098,49 @@ static void time_namespace(void)
 	      "the time is %ld s", (long)ts.tv_sec);
 	verify(p, 0, PAGES, ORIGIN);
 	unmap_blocks(p, NR);
+}
+
+/* exec lets go of the tables and copies none; two are left, and share on. */
+static void exec_of_a_sharer(void)
+{
+	unsigned int round, me;
+
+	for (round = 0; round < rounds(4); round++) {
+		char *p = map_blocks(NR);
+		struct events before;
+		long breaks;
+		pid_t pid;
+
+		steps_reset();
+		fill(p, 0, PAGES, ORIGIN);
+		me = fork_twice(NR, &pid);
+		if (me == 2) {
+			dup2(open("/dev/null", O_WRONLY), STDOUT_FILENO);
+			barrier(SHARED, 3);
+			execl("/proc/self/exe", "users", "--list", (char *)NULL);
+			fail("exec");
+		}
+		events_get(&before);
+		barrier(SHARED, 3);
+		if (me) {
+			join(pid);
+			arrive(DID);
+			await(SEEN, 1);
+			verify(p, 0, PAGES, ORIGIN);
+			done();
+		}
+		await(DID, 1);
+		expect_events(&before, EV_DETACH, >=, (long)NR);
+		verify(p, 0, PAGES, ORIGIN);
+		breaks = own_breaks();
+		fill(p, 0, 1, WRITER);
+		check(plain || own_breaks() == breaks + 1, "%ld tables were copied",
+		      own_breaks() - breaks);
+		verify(p, 1, PAGES - 1, ORIGIN);
+		arrive(SEEN);
+		join(pid);
+		unmap_blocks(p, NR);
+	}
 }
 
 /* Tables that came of the split of a huge page, and the huge zero page beside. */
@@ -814,6 +1185,392 @@ static void split_huge_page(void)
 		verify(p, 0, BLOCK_PAGES, OWNER_ZERO);
 		unmap_blocks(p, NR);
 	}
+}
+
+#define SPLIT_HUGE_PAGES	"/sys/kernel/debug/split_huge_pages"
+
+/*
+ * A huge page that three map by a shared table is split, and its pages of zeroes are
+ * replaced by the zero page: fewer pages for all three.
+ */
+static void split_unused(void)
+{
+	const long used = 400, all = NR * BLOCK / 1024;
+	const long saved = NR * (BLOCK_PAGES - used) * PAGE / 1024;
+	unsigned int round, me, i;
+
+	if (access(SPLIT_HUGE_PAGES, W_OK))
+		skip_case("no split_huge_pages in debugfs");
+	for (round = 0; round < rounds(3); round++) {
+		char *p = map_blocks(NR);
+		long anon[3], rss, splits = 0;
+		struct events before;
+		pid_t pid;
+
+		steps_reset();
+		if (madvise(p, NR * BLOCK, MADV_HUGEPAGE))
+			skip_case("MADV_HUGEPAGE: %s", strerror(errno));
+		for (i = 0; i < NR; i++)
+			fill(p, i * BLOCK_PAGES, used, ORIGIN);
+		if (smaps_kb(0, p, "AnonHugePages") < all)
+			skip_case("no huge pages");
+		/* mapped by entries from now on, and yet huge */
+		for (i = 0; i < NR; i++) {
+			char *at = AT(i * BLOCK_PAGES + 9);
+
+			check(!mprotect(at, PAGE, PROT_READ), "mprotect");
+			check(!mprotect(at, PAGE, PROT_READ | PROT_WRITE), "mprotect");
+		}
+		check(!madvise(p, NR * BLOCK, MADV_NOHUGEPAGE), "MADV_NOHUGEPAGE");
+		check(!smaps_kb(0, p, "AnonHugePages"), "still mapped as huge pages");
+		me = fork_twice(NR, &pid);
+		slots[me] = getpid();
+		barrier(SHARED, 3);
+		if (me == round % 3) {
+			/* twice, for what the reading itself adds */
+			for (i = 0; i < 6; i++) {
+				anon[i % 3] = status_kb(slots[i % 3], "RssAnon");
+				rss = smaps_kb(slots[i % 3], p, "Rss");
+				check(rss == all, "sharer %u has %ld kB", i % 3, rss);
+				splits = vmstat("thp_split_page");
+			}
+			events_get(&before);
+			check(!write_file(SPLIT_HUGE_PAGES, "%d,0x%lx,0x%lx", getpid(),
+					  (unsigned long)p,
+					  (unsigned long)p + NR * BLOCK),
+			      "split_huge_pages: %s", strerror(errno));
+			expect_events(&before, EV_BREAK, ==, 0);
+			expect_events(&before, EV_INPLACE, >=, (long)PAGES);
+			splits = vmstat("thp_split_page") - splits;
+			check(splits == (long)NR, "%ld huge pages were split", splits);
+			for (i = 0; i < 3; i++) {
+				rss = smaps_kb(slots[i], p, "Rss");
+				anon[i] -= status_kb(slots[i], "RssAnon");
+				check(rss == all - saved, "sharer %u has %ld kB", i, rss);
+				check(anon[i] == saved,
+				      "RssAnon of sharer %u has fallen by %ld kB, not %ld",
+				      i, anon[i], saved);
+			}
+		}
+		barrier(DID, 3);
+		for (i = 0; i < NR; i++) {
+			verify(p, i * BLOCK_PAGES, used, ORIGIN);
+			verify(p, i * BLOCK_PAGES + used, BLOCK_PAGES - used, OWNER_ZERO);
+		}
+		barrier(SEEN, 3);
+		fill(p, BLOCK_PAGES + used - 10, 20, WRITER + me);
+		barrier(WROTE, 3);
+		verify(p, BLOCK_PAGES + used - 10, 20, WRITER + me);
+		verify(p, BLOCK_PAGES, used - 10, ORIGIN);
+		verify(p, BLOCK_PAGES + used + 10, BLOCK_PAGES - used - 10, OWNER_ZERO);
+		barrier(DONE, 3);
+		if (me == 2)
+			done();
+		join(pid);
+		if (me)
+			done();
+		unmap_blocks(p, NR);
+	}
+}
+
+#define THP		"/sys/kernel/mm/transparent_hugepage/"
+#define KHUGEPAGED	THP "khugepaged/"
+
+static struct {
+	const char *path;
+	long saved, fast;
+} khugepaged_files[] = {
+	{ KHUGEPAGED "pages_to_scan", 0, 65536 },
+	{ KHUGEPAGED "scan_sleep_millisecs", 0, 10 },
+	{ KHUGEPAGED "alloc_sleep_millisecs", 0, 10 },
+	{ KHUGEPAGED "max_ptes_none", 0, 511 },
+};
+
+static char thp_enabled[32];
+
+static void khugepaged_save(void)
+{
+	FILE *f = fopen(THP "enabled", "r");
+	char line[64] = "", *word;
+	unsigned int i;
+
+	if (!f || !fgets(line, sizeof(line), f))
+		skip_case("no huge pages");
+	fclose(f);
+	/* the word in brackets */
+	word = strchr(line, '[');
+	check(word && sscanf(word, "[%31[^]]", thp_enabled) == 1, "enabled: %s", line);
+	for (i = 0; i < ARRAY_LEN(khugepaged_files); i++) {
+		khugepaged_files[i].saved = read_long(khugepaged_files[i].path);
+		if (khugepaged_files[i].saved < 0)
+			skip_case("no %s", khugepaged_files[i].path);
+	}
+}
+
+static void khugepaged_hurry(bool on)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_LEN(khugepaged_files); i++)
+		write_file(khugepaged_files[i].path, "%ld", on ?
+			   khugepaged_files[i].fast : khugepaged_files[i].saved);
+	write_file(THP "enabled", "%s", on ? "madvise" : thp_enabled);
+}
+
+/* Until the process has @kb of huge pages there, for a minute at least. */
+static bool khugepaged_wait(pid_t pid, char *at, long kb)
+{
+	unsigned int tries;
+
+	for (tries = 0; tries < 600; tries++) {
+		if (smaps_kb(pid, at, "AnonHugePages") >= kb)
+			return true;
+		usleep(100 * 1000);
+	}
+	return false;
+}
+
+/*
+ * khugepaged itself goes over blocks of three processes, each of which has a block
+ * of its own beside them, as a witness.  In the end it may have those of the last one.
+ */
+static void khugepaged_round(bool writes)
+{
+	char *p = map_blocks(NR), *witness = map_blocks(1);
+	const long all = NR * BLOCK / 1024;
+	struct events before;
+	unsigned int me, i;
+	bool seen = true;
+	pid_t pid;
+	long scans;
+
+	steps_reset();
+	fill(p, 0, PAGES, ORIGIN);
+	me = fork_twice(NR, &pid);
+	fill(witness, 0, BLOCK_PAGES, WRITER + me);
+	slots[me] = getpid();
+	barrier(SHARED, 3);
+	/* so that the waiting copies no table of its own any more */
+	for (i = 0; i < 6 && !me; i++) {
+		smaps_kb(slots[i % 3], witness, "AnonHugePages");
+		events_get(&before);
+		read_long(KHUGEPAGED "full_scans");
+	}
+	check(!madvise(p, NR * BLOCK, MADV_HUGEPAGE) &&
+	      !madvise(witness, BLOCK, MADV_HUGEPAGE), "MADV_HUGEPAGE: %s", strerror(errno));
+	barrier(READY, 3);
+	if (!me) {
+		events_get(&before);
+		khugepaged_hurry(true);
+		for (i = 0; i < 3; i++)
+			seen &= khugepaged_wait(slots[i], witness, BLOCK / 1024);
+		scans = read_long(KHUGEPAGED "full_scans");
+		for (i = 0; i < 600 && read_long(KHUGEPAGED "full_scans") < scans + 2; i++)
+			usleep(100 * 1000);
+		khugepaged_hurry(false);
+		check(seen && i < 600, "khugepaged has not come by");
+		expect_events(&before, EV_BREAK, ==, 0);
+		expect_events(&before, EV_REUSE, ==, 0);
+		for (i = 0; i < 3 && !plain; i++)
+			check(!smaps_kb(slots[i], p, "AnonHugePages"),
+			      "sharer %u has %ld kB of huge pages", i,
+			      smaps_kb(slots[i], p, "AnonHugePages"));
+	}
+	barrier(DID, 3);
+	verify(p, 0, PAGES, ORIGIN);
+	verify(witness, 0, BLOCK_PAGES, WRITER + me);
+	barrier(SEEN, 3);
+	if (me == 2)
+		done();
+	join(pid);
+	if (me)
+		done();
+	events_get(&before);
+	for (i = 0; i < NR && writes; i++)
+		fill(p, i * BLOCK_PAGES + 11, 1, ACTOR);
+	khugepaged_hurry(true);
+	seen = khugepaged_wait(0, p, all);
+	khugepaged_hurry(false);
+	check(seen, "of the tables of the last one come %ld kB of huge pages, not %ld",
+	      smaps_kb(0, p, "AnonHugePages"), all);
+	expect_events(&before, EV_REUSE, >=, (long)NR);
+	for (i = 0; i < NR && writes; i++) {
+		verify(p, i * BLOCK_PAGES + 11, 1, ACTOR);
+		fill(p, i * BLOCK_PAGES + 11, 1, ORIGIN);
+	}
+	verify(p, 0, PAGES, ORIGIN);
+	verify(witness, 0, BLOCK_PAGES, WRITER);
+	unmap_blocks(p, NR);
+	unmap_blocks(witness, 1);
+}
+
+static void khugepaged(void)
+{
+	khugepaged_save();
+	/* after an ordinary fork no page is writable, and khugepaged wants one */
+	if (!plain)
+		khugepaged_round(false);
+	khugepaged_round(true);
+}
+
+/* ---- memory that is taken out of the machine ---- */
+
+#define MEMORY		"/sys/devices/system/memory/"
+
+/* /proc/kpageflags */
+#define KPF_BUDDY	10
+#define KPF_NOPAGE	20
+#define KPF_RESERVED	32
+#define FLAGS_AT_ONCE	1024UL
+
+static unsigned long section_pages, hot_section;
+
+static int section_write(unsigned long nr, const char *state)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), MEMORY "memory%lu/state", nr);
+	return write_file(path, "%s", state);
+}
+
+static bool section_is(unsigned long nr, const char *file, const char *word)
+{
+	char path[64], text[64] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), MEMORY "memory%lu/%s", nr, file);
+	f = fopen(path, "r");
+	if (!f)
+		return false;
+	if (fscanf(f, "%63s", text) != 1)
+		text[0] = 0;
+	fclose(f);
+	return !strcmp(text, word);
+}
+
+static unsigned int section_node(unsigned long nr)
+{
+	unsigned int node;
+	char path[64];
+
+	for (node = 0; node < 63; node++) {
+		snprintf(path, sizeof(path), MEMORY "memory%lu/node%u", nr, node);
+		if (!access(path, F_OK))
+			return node;
+	}
+	return 0;
+}
+
+/*
+ * Can all its pages go?  Asked before the kernel is, which prints a warning when it
+ * finds one that cannot.  What is not in ZONE_MOVABLE must be free altogether.
+ */
+static bool section_can_go(unsigned long nr, bool movable)
+{
+	unsigned long i, first = nr * section_pages;
+	int fd = open("/proc/kpageflags", O_RDONLY);
+	uint64_t flags[FLAGS_AT_ONCE];
+	bool ret = fd >= 0;
+
+	for (i = 0; ret && i < section_pages; i++) {
+		uint64_t *f = flags + i % FLAGS_AT_ONCE;
+
+		if (f == flags)
+			ret = pread(fd, flags, sizeof(flags),
+				    (first + i) * sizeof(*flags)) == sizeof(flags);
+		if (movable)
+			ret &= !(*f & (1ULL << KPF_RESERVED | 1ULL << KPF_NOPAGE));
+		else
+			ret &= *f == 1ULL << KPF_BUDDY;
+	}
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
+/* Some movable memory; @made says that it was not that before. */
+static unsigned long movable_section(bool *made)
+{
+	unsigned long nr, end = 0;
+	struct dirent *entry;
+	char text[32] = "";
+	DIR *dir;
+	FILE *f;
+
+	f = fopen(MEMORY "block_size_bytes", "r");
+	if (!f || fscanf(f, "%31s", text) != 1)
+		skip_case("no memory can be taken out of this machine");
+	fclose(f);
+	section_pages = strtoul(text, NULL, 16) / PAGE;
+	dir = opendir(MEMORY);
+	while (dir && (entry = readdir(dir)))
+		if (sscanf(entry->d_name, "memory%lu", &nr) == 1 && nr >= end)
+			end = nr + 1;
+	if (dir)
+		closedir(dir);
+	*made = false;
+	for (nr = 0; nr < end; nr++)
+		if (section_is(nr, "state", "online") &&
+		    section_is(nr, "valid_zones", "Movable") && section_can_go(nr, true))
+			return nr;
+	*made = true;
+	for (nr = 0; nr < end; nr++) {
+		if (!section_is(nr, "state", "online") || !section_can_go(nr, false) ||
+		    section_write(nr, "offline"))
+			continue;
+		if (!section_write(nr, "online_movable"))
+			return nr;
+		section_write(nr, "online");
+	}
+	skip_case("all parts of the memory have pages that cannot go");
+}
+
+static bool in_hot_section(char *at)
+{
+	return pfn_of(at) / section_pages == hot_section;
+}
+
+/* The memory that some pages of three sharers are in goes, under all of them. */
+static void unplug_act(char *p)
+{
+	unsigned long i, nr = 0;
+
+	for (i = 0; i < PAGES; i++)
+		nr += in_hot_section(AT(i));
+	check(nr >= 64, "only %lu pages are in the memory that goes", nr);
+	check(!section_write(hot_section, "offline"), "offline: %s", strerror(errno));
+	for (i = 0; i < PAGES; i++)
+		check(!in_hot_section(AT(i)), "page %lu is still there", i);
+	slots[0] += nr;
+}
+
+static void memory_unplug(void)
+{
+	static const struct user u = { unplug_act, all_origin, all_origin, -1, 64 };
+	unsigned int round, tries;
+	unsigned long nodes;
+	bool made;
+
+	hot_section = movable_section(&made);
+	nodes = 1UL << section_node(hot_section);
+	/* no more than preferred: the pages need a place to go to */
+	check(!syscall(SYS_set_mempolicy, 1 /* MPOL_PREFERRED */, &nodes, 64),
+	      "set_mempolicy: %s", strerror(errno));
+	slots[0] = 0;
+	for (round = 0; round < rounds(3); round++) {
+		one_of_three(&u, round % 3);
+		check(!section_write(hot_section, "online_movable"), "online: %s",
+		      strerror(errno));
+	}
+	note("memory%lu%s, %lu pages had to go", hot_section,
+	     made ? ", made movable" : "", (unsigned long)slots[0]);
+	if (!made)
+		return;
+	for (tries = 0; tries < 20; tries++)
+		if (!section_write(hot_section, "offline"))
+			break;
+	if (tries == 20 || section_write(hot_section, "online"))
+		note("memory%lu stays movable", hot_section);
 }
 
 /* After a fork the entry of a huge page is read-only, as that of a shared table is. */
@@ -863,9 +1620,13 @@ static const struct cow_case cases[] = {
 	{ "mbind", bind_pages },
 	{ "move_pages", move_pages },
 	{ "migrate_pages", migrate },
+	{ "set_mempolicy", policy },
+	{ "memory is taken out", memory_unplug },
 	{ "soft offline", soft_offline },
 	{ "hwpoison", hwpoison },
 	{ "AF_PACKET ring into a hole", packet_into_hole },
+	{ "trace buffer into a hole", trace_into_hole },
+	{ "PCI memory into a hole", pci_into_hole },
 	{ "uprobe", uprobe },
 	{ "KSM", ksm },
 	{ "DAMON", damon },
@@ -874,7 +1635,10 @@ static const struct cow_case cases[] = {
 	{ "process_madvise", advise_other },
 	{ "OOM reaper", reaped },
 	{ "time namespace", time_namespace },
+	{ "exec of a sharer", exec_of_a_sharer },
 	{ "split huge pages", split_huge_page },
+	{ "zero pages of a huge page that is split", split_unused },
+	{ "khugepaged", khugepaged },
 	{ "huge pages beside shared tables", huge_beside },
 };
 
