@@ -820,7 +820,8 @@ static void folios_restore(void)
 /* Faults of anonymous memory map 16 pages of one folio where there is room. */
 static bool folios_on(void)
 {
-	char buf[128], *word;
+	char buf[128], *word, *p;
+	bool large;
 	size_t len;
 
 	if (slurp(FOLIO_SETTING, buf, sizeof(buf)) <= 0)
@@ -831,7 +832,17 @@ static bool folios_on(void)
 		return false;
 	memcpy(folio_saved, word, len);
 	atexit(folios_restore);
-	return !write_file(FOLIO_SETTING, "always");
+	if (write_file(FOLIO_SETTING, "always"))
+		return false;
+	p = mmap(NULL, BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED)
+		return false;
+	*(volatile char *)(p + BLOCK / 2) = 1;
+	/* one of the two is of the same folio, wherever that begins */
+	large = pagemap(0, p + BLOCK / 2 + PAGE) & PM_PRESENT ||
+		pagemap(0, p + BLOCK / 2 - PAGE) & PM_PRESENT;
+	munmap(p, BLOCK);
+	return large;
 }
 
 /* ---- a memory cgroup of our own ---- */
