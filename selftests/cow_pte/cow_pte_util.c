@@ -36,6 +36,7 @@
 #endif
 
 bool plain;
+bool large_folios;
 uint64_t seed;
 volatile uint64_t *slots;
 
@@ -394,7 +395,8 @@ static char *map_at(char *p, unsigned long nr, int flags, int fd)
 		   MAP_PRIVATE | MAP_FIXED | flags, fd, 0);
 	check(ret == p, "mmap of %lu blocks", nr);
 	/* A kernel without huge pages does not know the advice. */
-	madvise(p, nr * BLOCK, MADV_NOHUGEPAGE);
+	if (!large_folios)
+		madvise(p, nr * BLOCK, MADV_NOHUGEPAGE);
 	return p;
 }
 
@@ -656,6 +658,11 @@ long own_breaks(void)
 	return status_kb(0, "CowPTEBreaks");
 }
 
+long own_tables(void)
+{
+	return plain ? 0 : status_kb(0, "CowPTE") / (long)(PAGE / 1024);
+}
+
 /* Fold the per-CPU differences, so that the totals are exact. */
 void vmstat_refresh(void)
 {
@@ -797,6 +804,47 @@ static void apply_sysctls(bool first)
 	}
 }
 
+/* ---- large folios ---- */
+
+#define FOLIO_SETTING	"/sys/kernel/mm/transparent_hugepage/hugepages-64kB/enabled"
+
+/* The word in brackets: "always inherit [madvise] never" */
+static char folio_saved[16];
+
+static void folios_restore(void)
+{
+	if (getpid() == runner && folio_saved[0])
+		write_file(FOLIO_SETTING, "%s", folio_saved);
+}
+
+/* Faults of anonymous memory map 16 pages of one folio where there is room. */
+static bool folios_on(void)
+{
+	char buf[128], *word, *p;
+	bool large;
+	size_t len;
+
+	if (slurp(FOLIO_SETTING, buf, sizeof(buf)) <= 0)
+		return false;
+	word = strchr(buf, '[');
+	len = word ? strcspn(++word, "]") : 0;
+	if (!len || len >= sizeof(folio_saved))
+		return false;
+	memcpy(folio_saved, word, len);
+	atexit(folios_restore);
+	if (write_file(FOLIO_SETTING, "always"))
+		return false;
+	p = mmap(NULL, BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED)
+		return false;
+	*(volatile char *)(p + BLOCK / 2) = 1;
+	/* one of the two is of the same folio, wherever that begins */
+	large = pagemap(0, p + BLOCK / 2 + PAGE) & PM_PRESENT ||
+		pagemap(0, p + BLOCK / 2 - PAGE) & PM_PRESENT;
+	munmap(p, BLOCK);
+	return large;
+}
+
 /* ---- a memory cgroup of our own ---- */
 
 char cgroup[64];
@@ -861,6 +909,7 @@ static void on_quit(int sig)
 	if (case_pid > 0)
 		kill(-case_pid, SIGKILL);
 	restore_sysctls();
+	folios_restore();
 	_exit(128 + sig);
 }
 
@@ -1043,11 +1092,14 @@ static const char help[] =
 "  -s, --seed N        the seed of an earlier run (or COW_PTE_TEST_SEED)\n"
 "  -r, --rounds PCT    percentage of the usual number of rounds\n"
 "                      (or COW_PTE_TEST_ROUNDS)\n"
+"      --thp           blocks of 64 kB folios, each mapped by 16 entries\n"
+"                      (or COW_PTE_TEST_THP=1)\n"
 "  -t, --timeout S     limit for one case (or COW_PTE_TEST_TIMEOUT)\n"
 "  -l, --list          print the names of the cases\n"
 "  -h, --help          this text\n"
 "\n"
-"COW_PTE_TEST_CASES is a part of the name that all cases must have.\n"
+"COW_PTE_TEST_CASES is a part of the name that all cases must have, or several\n"
+"with | between them, one of which they must have.\n"
 "COW_PTE_TEST_DIR is a directory for files, best on a file system that knows\n"
 "O_DIRECT.\n";
 
@@ -1065,12 +1117,31 @@ static unsigned long long number(const char *s, const char *what)
 	return v;
 }
 
+/* Is one of the words of @list, which has | between them, a part of @name? */
+static bool listed(const char *name, const char *list)
+{
+	char part[128];
+	size_t len;
+
+	for (;; list += len + 1) {
+		len = strcspn(list, "|");
+		if (len < sizeof(part)) {
+			memcpy(part, list, len);
+			part[len] = '\0';
+			if (strstr(name, part))
+				return true;
+		}
+		if (!list[len])
+			return false;
+	}
+}
+
 static bool wanted(const struct cow_case *c, int argc, char **argv)
 {
 	const char *env = getenv("COW_PTE_TEST_CASES");
 	int i;
 
-	if (env && *env && !strstr(c->name, env))
+	if (env && *env && !listed(c->name, env))
 		return false;
 	for (i = optind; i < argc; i++)
 		if (strstr(c->name, argv[i]))
@@ -1087,6 +1158,7 @@ int cow_main(int argc, char **argv, const struct cow_case *cases, size_t nr)
 		{ "timeout", required_argument, NULL, 't' },
 		{ "list", no_argument, NULL, 'l' },
 		{ "help", no_argument, NULL, 'h' },
+		{ "thp", no_argument, NULL, 'T' },
 		{ }
 	};
 	struct sigaction sa = { .sa_handler = on_alarm };
@@ -1108,6 +1180,8 @@ int cow_main(int argc, char **argv, const struct cow_case *cases, size_t nr)
 		timeout_s = number(env, "COW_PTE_TEST_TIMEOUT");
 	env = getenv("COW_PTE_TEST_PLAIN");
 	plain = env && *env && strcmp(env, "0");
+	env = getenv("COW_PTE_TEST_THP");
+	large_folios = env && *env && strcmp(env, "0");
 
 	while ((opt = getopt_long(argc, argv, "ps:r:t:lh", options, NULL)) != -1) {
 		switch (opt) {
@@ -1127,6 +1201,9 @@ int cow_main(int argc, char **argv, const struct cow_case *cases, size_t nr)
 			for (i = 0; i < nr; i++)
 				puts(cases[i].name);
 			return 0;
+		case 'T':
+			large_folios = true;
+			break;
 		case 'h':
 			printf(help, argv[0]);
 			return 0;
@@ -1150,6 +1227,11 @@ int cow_main(int argc, char **argv, const struct cow_case *cases, size_t nr)
 	if (!plain && geteuid())
 		ksft_exit_skip("needs root, to set the sysctls\n");
 
+	runner = getpid();
+	cgroup_owner = runner;
+	if (large_folios && !folios_on())
+		ksft_exit_skip("no 64 kB folios: %s\n", FOLIO_SETTING);
+
 	for (i = 0; i < nr; i++)
 		n += wanted(&cases[i], argc, argv);
 	if (!n) {
@@ -1157,11 +1239,9 @@ int cow_main(int argc, char **argv, const struct cow_case *cases, size_t nr)
 		return 2;
 	}
 	ksft_set_plan(n);
-	note("seed %llu%s", (unsigned long long)seed,
-	     plain ? ", plain forks" : "");
+	note("seed %llu%s%s", (unsigned long long)seed, plain ? ", plain forks" : "",
+	     large_folios ? ", 64 kB folios" : "");
 
-	runner = getpid();
-	cgroup_owner = runner;
 	atexit(cgroup_cleanup);
 	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	sigaction(SIGALRM, &sa, NULL);

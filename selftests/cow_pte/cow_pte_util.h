@@ -74,6 +74,9 @@ extern bool plain;
 /* Decides the data written; printed, and settable with --seed. */
 extern uint64_t seed;
 
+/* True when blocks are made of PTE-mapped large folios, see --thp. */
+extern bool large_folios;
+
 /* Number of rounds a loop should make, scaled by --rounds. */
 unsigned int rounds(unsigned int n);
 
@@ -184,6 +187,18 @@ bool write_faults(char *p);
 long status_kb(pid_t pid, const char *field);
 /* tables that this process had to copy because they were shared */
 long own_breaks(void);
+/* tables that this process shares, or shared and not yet took back */
+long own_tables(void);
+/* Exactly so many tables were copied since own_breaks() was @since. */
+#define expect_own_breaks(since, nr)					\
+	do {								\
+		long __d = own_breaks() - (since), __n = (nr);		\
+									\
+		if (!plain && __d != __n)				\
+			fail_at(__FILE__, __LINE__,			\
+				"%ld tables were copied, expected %ld",	\
+				__d, __n);				\
+	} while (0)
 void status_fields(pid_t pid, const char *const *names, long *kb, unsigned int nr);
 long meminfo_kb(const char *field);
 long vmstat(const char *field);
