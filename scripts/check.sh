@@ -13,7 +13,7 @@
 . "$(dirname "$0")/lib.sh"
 want_help "$@"
 need perl shellcheck codespell
-[ -d "$LINUX/.git" ] || die 2 "$LINUX is not there: run 'make apply'"
+[ -e "$LINUX/.git" ] || die 2 "$LINUX is not there: run 'make apply'"
 bad=0
 verdict() { # STATUS TEXT
 	if [ "$1" -eq 0 ]; then say "ok   $2"; else

@@ -11,7 +11,7 @@ want_help "$@"
 [ -d "$BUILD" ] || exit 0
 lock_build
 if [ "${1:-}" = all ]; then
-	if [ -d "$LINUX/.git" ] && [ -z "${FORCE:-}" ]; then
+	if [ -e "$LINUX/.git" ] && [ -z "${FORCE:-}" ]; then
 		[ -z "$(git_linux status --porcelain | head -n 1)" ] ||
 			die 2 "$LINUX has uncommitted changes: commit and export them, or set FORCE=1"
 		if git_linux rev-parse -q --verify "$BRANCH" >/dev/null; then

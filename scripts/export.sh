@@ -13,7 +13,7 @@ want_help "$@"
 out=${1:-$TOP/patches}
 cover=$TOP/Documentation/cover-letter.txt
 
-[ -d "$LINUX/.git" ] || die 2 "$LINUX is not there: run 'make apply'"
+[ -e "$LINUX/.git" ] || die 2 "$LINUX is not there: run 'make apply'"
 [ -z "$(git_linux status --porcelain | head -n 1)" ] || die 2 "$LINUX has uncommitted changes: commit them first"
 [ -f "$cover" ] || die 2 "$cover is missing"
 

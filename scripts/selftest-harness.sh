@@ -20,6 +20,8 @@ while getopts k: opt; do
 	esac
 done
 guests=$TOP/selftests/harness
+# The VMs are in the background, where ^C does not reach them.
+trap 'trap "" INT TERM; kill $(jobs -p) 2>/dev/null; wait; exit 130' INT TERM
 mkdir -p "$BUILD/logs"
 work=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-harness-XXXX")
 
@@ -30,6 +32,9 @@ alone='
 3   warn
 3   kasan
 3   leak
+3   kmemleak
+3   kmemleak-off -a kmemleak=on
+3   kmemleak-silent -a kmemleak=on
 5   poweroff
 5   garbage
 124 hang     -t 3
@@ -73,6 +78,7 @@ while read -r _ name options; do
 	[ -x "$program" ] || program=$guests/pass
 	# shellcheck disable=SC2086
 	boot "$work/$name" $options test "$program" &
+	note "$name has been started after $(elapsed)"
 	running=$((running + 1))
 done <<<"$alone"
 wait

@@ -27,7 +27,7 @@ for f in "$TOP"/selftests/userland/*.job; do files+=(-f "$f"); done
 mkdir -p "$BUILD/logs"
 logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-userland-XXXX")
 note "about 10 minutes"
-"$TOP/scripts/vm.sh" -l "$logs" -k "$image" -t 3000 -T 3600 -v /:host "${files[@]}" \
+vm -p '^(ok|not ok|# [a-z]+, vm)' -l "$logs" -k "$image" -t 3000 -T 3600 -v /:host "${files[@]}" \
 	test "$TOP/selftests/userland/userland" || true
-grep -E '^(# |ok|not ok)' "$logs/verdict.log" || true
+grep -E '^# /tmp' "$logs/verdict.log" || true
 "$TOP/scripts/judge.sh" "$logs"
