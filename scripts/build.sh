@@ -14,7 +14,8 @@
 # path is on a command line and ccache works across directories.  Prints the path
 # of the kernel image on its last line.
 #
-# Environment: BUILD, LINUX, JOBS, O (object directory)
+# Environment: BUILD, LINUX, JOBS, O (object directory; that of "base" is O-base).
+# Exit status: 0, 2 set-up, 125 it cannot be configured or built, 130 interrupted.
 
 . "$(dirname "$0")/lib.sh"
 want_help "$@"
@@ -33,7 +34,9 @@ if [ "${2:-}" = base ]; then
 	tree=$BUILD/linux-base
 	[ -d "$tree" ] || git_linux worktree add -q --detach "$tree" "$BASE_BRANCH"
 	git_plain -C "$tree" checkout -q -f --detach "$BASE_BRANCH"
-	out=${O:-$tree/out-$flavour}
+	# Two trees, two directories for their objects.
+	out=${O:+$O-base}
+	out=${out:-$tree/out-$flavour}
 fi
 need_space 3000
 mkdir -p "$out"

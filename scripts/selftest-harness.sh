@@ -53,11 +53,12 @@ together='
 5 repeated
 '
 
+# In the background only: so that a signal reaches vm.sh it becomes the job.
 boot() { # DIRECTORY OPTIONS... TEST...
 	local dir=$1
 	shift
-	MEM=1024 CPUS=1 "$TOP/scripts/vm.sh" -l "$dir" -k "$image" -b 240 \
-		-a initcall_blacklist=debug_vm_pgtable "$@" >"$dir.out" 2>&1 || true
+	MEM=1024 CPUS=1 exec "$TOP/scripts/vm.sh" -l "$dir" -k "$image" -b 240 \
+		-a initcall_blacklist=debug_vm_pgtable "$@" >"$dir.out" 2>&1
 }
 
 # Settle the acceleration before two VMs start side by side.

@@ -73,7 +73,7 @@ root=$(mktemp -d)
 pid=
 # shellcheck disable=SC2317 # the trap
 clean_up() {
-	[ -z "$pid" ] || kill -9 "$pid" 2>/dev/null || true
+	[ -z "$pid" ] || { kill -9 "$pid" && wait "$pid"; } 2>/dev/null || true
 	rm -rf "$root" "$logs/initramfs.gz"
 	[ "$kind" != shell ] || { rm -f "$logs/verdict.log" && rmdir "$logs"; } 2>/dev/null || true
 }
