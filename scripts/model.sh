@@ -24,7 +24,10 @@ run() {
 	local name=$1 want=$2 line errors
 	shift 2
 	rm -f pan*
-	spin -a "$@" "$model" >spin.log 2>&1 || { cat spin.log; die 2 "spin cannot read the model"; }
+	spin -a "$@" "$model" >spin.log 2>&1 || {
+		cat spin.log
+		die 2 "spin cannot read the model"
+	}
 	gcc -O2 -w -DSAFETY -DVECTORSZ=512 -o pan pan.c || die 2 "the checker does not compile"
 	./pan -m1000000 >pan.log 2>&1 || true
 	errors=$(sed -n 's/.*errors: \([0-9]*\).*/\1/p' pan.log)
