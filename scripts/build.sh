@@ -78,25 +78,9 @@ if [ ! -f "$out/.config" ] || [ "$(cat "$out/.cow-pte-config" 2>/dev/null)" != "
 fi
 
 log=$out/build.log
-touch "$out/.cow-pte-start"
 note "building flavour $flavour with $JOBS jobs, log in $log"
-"${kbuild[@]}" -j"$JOBS" bzImage >"$log" 2>&1 9>&- &
-pid=$!
-trap 'kill $pid 2>/dev/null; exit 130' INT TERM
-every=60
-[ ! -t 1 ] || every=2
-next=$((SECONDS + every))
-while kill -0 $pid 2>/dev/null; do
-	sleep 0.5
-	[ $SECONDS -ge $next ] || continue
-	next=$((SECONDS + every))
-	note "$(find "$out" -name '*.o' -newer "$out/.cow-pte-start" 2>/dev/null | wc -l) objects built after $(elapsed)"
-done
-ok=0
-wait $pid || ok=$?
-if [ $ok -ne 0 ]; then
-	grep -m 5 -E '(error|Error|undefined reference)' "$log" >&2 || tail -n 5 "$log" >&2
+"${kbuild[@]}" -j"$JOBS" bzImage >"$log" 2>&1 9>&- </dev/null &
+watch_build $! "$out" "$log" ||
 	die 125 "the build failed, see $log; after a build that was killed run 'make clean' first"
-fi
 note "flavour $flavour built in $(elapsed)"
 say "$out/arch/x86/boot/bzImage"

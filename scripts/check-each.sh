@@ -31,7 +31,7 @@ mapfile -t commits < <(git_linux rev-list --reverse "$BASE_BRANCH..$BRANCH")
 if [ "${1:-}" = test ]; then
 	shift
 	[ $# -gt 0 ] || set -- fork interface
-	n=0 bad=0 tested=0
+	n=0 bad=0 tested=0 failed=0
 	for c in "${commits[@]}"; do
 		n=$((n + 1))
 		subject=$(git_linux log -1 --format=%s "$c")
@@ -48,12 +48,13 @@ if [ "${1:-}" = test ]; then
 		case $s in
 		0) ;;
 		2 | 125 | 130) die $s "patch $n: $(tail -n 1 "$BUILD/each.log")" ;;
-		*) bad=1 ;;
+		*) bad=1 failed=$((failed + 1)) ;;
 		esac
 		tested=$((tested + 1))
 		note "$n of ${#commits[@]}: $(tail -n 1 "$BUILD/each.log") after $(elapsed): $subject"
 	done
 	[ $tested -gt 0 ] || die 4 "no patch of the series lets fork share tables"
+	say "$tested patches tested, $((tested - failed)) without a failure"
 	exit $bad
 fi
 

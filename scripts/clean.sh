@@ -5,6 +5,8 @@
 #
 # Removes the kernel's objects and the test programs.  "all" removes the whole build
 # directory, if the branch has no work that is not in patches/ (or FORCE=1).
+#
+# Environment: BUILD, FORCE.  Exit status: 0, 2 there is such work, or another run.
 
 . "$(dirname "$0")/lib.sh"
 want_help "$@"

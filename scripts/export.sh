@@ -6,7 +6,8 @@
 # Writes one file a commit of base..cow-pte, "series", and the cover letter, whose
 # text is Documentation/cover-letter.txt.
 #
-# Environment: LINUX (default build/linux), BRANCH (default cow-pte)
+# Environment: LINUX (default build/linux), BRANCH (default cow-pte).
+# Exit status: 0, 2 set-up: no such tree, or uncommitted changes.
 
 . "$(dirname "$0")/lib.sh"
 want_help "$@"

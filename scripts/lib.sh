@@ -59,6 +59,25 @@ vm() {
 	esac
 }
 
+# watch_build PID OUT LOG: wait for a make in the background, and say how far it is.
+watch_build() {
+	local s=0 every=60 next
+	child=$1
+	[ ! -t 1 ] || every=2
+	next=$((SECONDS + every))
+	touch "$2/.cow-pte-start"
+	while kill -0 "$1" 2>/dev/null; do
+		sleep 0.5
+		[ $SECONDS -ge $next ] || continue
+		next=$((SECONDS + every))
+		note "$(find "$2" -name '*.o' -newer "$2/.cow-pte-start" 2>/dev/null | wc -l) objects built after $(elapsed)"
+	done
+	wait "$1" || s=$?
+	child=
+	[ $s -eq 0 ] || grep -m 5 -E '(error|Error|undefined reference)' "$3" >&2 || tail -n 5 "$3" >&2
+	return $s
+}
+
 # amount LOGS: seeds, and how much was done, as the tests have said it.
 amount() {
 	tr -d '\r' <"$1/verdict.log" | awk '
