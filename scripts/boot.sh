@@ -27,4 +27,5 @@ for f in "$programs"/*; do
 done
 share=${SHARE:-${HOME:-/}}
 [ -d "$share" ] || die 2 "SHARE: $share is no directory"
+note "flavour $flavour, half a minute without KVM"
 exec "$TOP/scripts/vm.sh" -v "$share:home" -v /:host -k "$(image "$flavour")" "${files[@]}" shell

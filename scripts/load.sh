@@ -33,8 +33,9 @@ case $seed in '' | *[!0-9]*) die 2 "'$seed' is no seed" ;; esac
 mkdir -p "$BUILD/logs"
 logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-load-XXXX")
 lines=$(grep -cvE '^(#|$)' "$TOP/selftests/userland/load.list")
+limit=$((lines * (seconds + 60) * 2 + 3600))
 note "$lines lines, about $((lines * (seconds + 25) / 60 + 1)) minutes, seed $seed"
-vm -p '^(# exit|not ok)' -l "$logs" -k "$image" -t 7200 -T 7500 -v /:host \
+vm -p '^(# exit|not ok)' -l "$logs" -k "$image" -t "$limit" -T $((limit + 300)) -v /:host \
 	-a "numa=fake=2 LOAD_SECONDS=$seconds COW_PTE_TEST_SEED=$seed $append $(kmemleak "$image")" \
 	-f "$TOP/selftests/userland/load.list" test "$TOP/selftests/userland/load" || true
 say "load: seed $seed, $seconds s a line"
