@@ -5,8 +5,8 @@
 #
 # Each patch in selftests/breakages/ takes one necessary step out of the series and
 # names the tests that must notice, or the case (COW_PTE_TEST_CASES).  One after the
-# other (all of them by default) is
-# applied to build/linux, built as flavour "debug", tested, and taken out again.
+# other (all of them by default) is applied to build/linux, built as flavour "debug",
+# tested, and taken out again.
 # Prints what noticed, and at the end a line "N caught, M missed".  A test notices by
 # any status of judge.sh but 0, 2 and 4.  A minute each.
 #
