@@ -76,7 +76,7 @@ help:
 #: The series:
 #:   make check      branch and patches/ agree, checkpatch, shellcheck, spelling  1
 #:   make check-each does each patch build, with and without; ARGS=test       30
-#:   make docs       do the kernel's documents build, without a new warning?   8
+#:   make docs       do the kernel's documents build, without a new warning?   5
 #:   make versions   which 6.12.y does it apply to; ARGS="TREE..."             2
 #:   make export     patches/ from the branch                                0.1
 #:   make mbox       the series as one file for git am                       0.2

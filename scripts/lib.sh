@@ -87,7 +87,8 @@ amount() {
 		/^seed [0-9]/ { print name ": " $0 }
 		/^[0-9]+ rounds/ { rounds[name] += $1; sub(/^[0-9]+ rounds/, ""); kind[name] = $0; next }
 		/^[0-9]+ ([a-z]+: .* shared|runs, )/ { print name ": " $0 }
-		END { for (name in rounds) print name ": " rounds[name] " rounds in all" kind[name] }'
+		END { for (name in rounds) print name ": " rounds[name] " rounds in all" kind[name] }' |
+		sort -s -t: -k1,1
 }
 
 # --help prints the comment at the top of the script.

@@ -60,7 +60,7 @@ done
 "$TOP/scripts/test.sh" "${other[@]}" >"$BUILD/other.log" 2>&1 &
 pid=$!
 trap 'kill $pid 2>/dev/null; exit 130' INT TERM
-tail -q --pid=$pid -n +1 -f "$BUILD/other.log" | sed -u -n 's/^\[vm\].* of /&/p' &
+{ tail -q --pid=$pid -n +1 -f "$BUILD/other.log" | sed -u -n 's/^\[vm\].* of /&/p'; } 9>&- &
 s=0
 "$TOP/scripts/test.sh" "${half[@]}" 2>&1 | tee "$BUILD/part.log" || s=$?
 count "$BUILD/part.log" $s
