@@ -40,7 +40,7 @@ S := scripts
 
 .PHONY: help
 help:
-	@sed -n 's/^#: //p' Makefile
+	@sed -n 's/^#:\( \|$$\)//p' Makefile
 
 #: Minutes are for two cores and TCG; "cold" is with an empty ccache.  What a target
 #: needs it makes first: packages, source, series, kernel.
@@ -61,7 +61,7 @@ help:
 #:   make endurance  10,000 forks, 1,000 sharers, 50 generations; ARGS="-r 100"  15
 #:   make load       stress-ng and trinity, all sharing; ARGS="-s 60 -S SEED"  20
 #:   make kcsan      races and fuzzer with the data race detector             45
-#:   make userland   Debian programs with sharing for all of them             20
+#:   make userland   Debian programs with sharing for all of them             25
 #:   make mmtests    the kernel's own mm selftests, unpatched and sharing     45
 #:   make kselftest  the tests as a part of a kernel tree                      3
 #:   make model      check the model of the protocol with spin                 1

@@ -24,4 +24,4 @@ if [ "${1:-}" = all ]; then
 	rm -rf "$BUILD"
 	exit 0
 fi
-rm -rf "$BUILD"/linux/out-* "$BUILD"/linux-base/out-* "$BUILD/selftests"
+rm -rf "$BUILD"/linux/out-* "$BUILD"/linux-base/out-* "$BUILD"/linux-each/out-* "$BUILD/docs" "$BUILD/selftests"

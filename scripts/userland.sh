@@ -69,7 +69,7 @@ else
 	kernel_job
 	[ -f "$logs/kernel.job" ] || note "no kernel was built in $LINUX, or the guest cannot see it: its files are not compiled"
 fi
-note "about 20 minutes"
+note "about 25 minutes"
 vm -p '^(ok|not ok|# [a-z]+, vm)' -l "$logs" -k "$image" -t 5000 -T 5400 -v /:host "${files[@]}" \
 	test "$TOP/selftests/userland/userland" || true
 grep -E '^# /tmp' "$logs/verdict.log" || true
