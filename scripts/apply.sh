@@ -9,6 +9,7 @@
 # patches/; refuses when the branch has commits or changes that patches/ does not.
 #
 # Environment: BUILD, KERNEL_SRC as for fetch.sh; FORCE=1 drops such work.
+# Exit status: 0, 2 set-up or such work, 125 the series does not apply.
 
 . "$(dirname "$0")/lib.sh"
 want_help "$@"

@@ -37,7 +37,7 @@ gcc -O2 -fsanitize-coverage=trace-pc "$TOP/selftests/apps/afl_state.c" /usr/lib/
 [ "${ACCEL:-auto}" != auto ] || export ACCEL=icount
 logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-apps-XXXX")
 note "about 20 minutes"
-"$TOP/scripts/vm.sh" -l "$logs" -k "$image" -t 5000 -T 5300 -v /:host -a "APPS_MIB=$mib" \
+vm -p '^(ok|not ok) ' -l "$logs" -k "$image" -t 5000 -T 5300 -v /:host -a "APPS_MIB=$mib" \
 	-f "$programs/cow-pte:/bin/cow-pte" -f "$out/afl_state" \
 	-f "$TOP/selftests/apps/redis.py" -f "$TOP/selftests/apps/cpython.py" test "$TOP/selftests/apps/apps" || true
 {

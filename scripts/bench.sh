@@ -10,35 +10,97 @@
 # opted in (off) and with sharing (on), all of them or the ones that are named, and
 # runs the workloads of scripts/guest/bench-job.  By default instructions are counted,
 # 2 ns of guest time each, on one CPU.  With ACCEL=kvm the clock counts, and
-# ROUNDS (default 5) rounds of base, off and on take turns; the table has the medians
-# and the spread.
+# ROUNDS (default 5) rounds of base, off and on take turns; table and plots have the
+# medians, and the table the spread.  "quick" takes a 16th of the memory.
 #
-# The results are in build/bench: bench.csv (kernel, workload, parameter, metric,
-# unit, value, round), about.txt, table.txt, fork.svg, writes.svg.  "table" makes table
-# and plots again; "compare" lays two such directories side by side and names what
-# differs by more than half a percent.  "document" puts the figures into README.md, the
-# cover letter and Documentation/benchmarks.md, with those of apps.sh.  "quick" takes a 16th of the memory.
+# The results are in build/bench, those of "quick" and of KVM in build/bench-quick,
+# build/bench-kvm, build/bench-kvm-quick: bench.csv (kernel, workload, parameter, metric,
+# unit, value, round), medians.csv (value, lowest and highest), about.txt, table.txt,
+# fork.svg, writes.svg.  What was not asked for is kept from the run before.
 #
-# Environment: ONLY (the workloads to run: "write fork,64"), BENCH (another directory for the results), MEM (MiB, default 7168),
-# ACCEL, LINUX, BUILD.  Exit status: 0; 1 a workload failed, or "compare" found
-# differences; 2 set-up; others as judge.sh.
+# "table" makes table and plots again.  "compare" lays two such directories side by side
+# and names what differs by more than half a percent, and what only one has.
+# "document" puts the figures into README.md, the cover letter and
+# Documentation/benchmarks.md, with those of apps.sh, if none is missing and all are of
+# the same series.
+#
+# Environment: ONLY (the workloads to run: "write fork,64"), BENCH (another directory for
+# the results), MEM (MiB, default 7168), ROUNDS, ACCEL, LINUX, BUILD.
+# Exit status: 0; 1 a workload failed, a bar was missed, "compare" found differences or
+# "document" something missing; 2 set-up; others as judge.sh.
 
 . "$(dirname "$0")/lib.sh"
 want_help "$@"
-out=${BENCH:-$BUILD/bench}
+
+quick=0 kinds=()
+case ${1:-} in
+table | compare | document) ;;
+*)
+	for a in "$@"; do
+		case $a in
+		quick) quick=1 ;;
+		base | off | on) kinds+=("$a") ;;
+		*) die 2 "'$a' is nothing to measure, see --help" ;;
+		esac
+	done
+	;;
+esac
+[ ${#kinds[@]} -gt 0 ] || kinds=(base off on)
+rounds=1
+if [ "${ACCEL:-auto}" = kvm ]; then
+	rounds=${ROUNDS:-5}
+else
+	ACCEL=icount
+fi
+case $rounds in '' | *[!0-9]* | 0*) die 2 "ROUNDS=$rounds is no number of rounds" ;; esac
+out=$BUILD/bench
+[ "$ACCEL" != kvm ] || out+=-kvm
+[ "$quick" = 0 ] || out+=-quick
+out=${BENCH:-$out}
+
+# kernel, workload, parameter, metric, unit, median of the rounds, lowest, highest, rounds
+medians() { # DIR
+	awk -F, '
+		{ k = $1 "," $2 "," $3 "," $4 "," $5; if (!(k in v)) order[++n] = k; v[k] = v[k] " " $6 }
+		END {
+			for (o = 1; o <= n; o++) {
+				m = split(v[order[o]], x, " ")
+				for (i = 2; i <= m; i++)
+					for (j = i; j > 1 && x[j - 1] + 0 > x[j] + 0; j--) { t = x[j]; x[j] = x[j - 1]; x[j - 1] = t }
+				median = m % 2 ? x[(m + 1) / 2] : (x[m / 2] + x[m / 2 + 1]) / 2
+				printf "%s,%.2f,%s,%s,%d\n", order[o], median, x[1], x[m], m
+			}
+		}' "$1/bench.csv" >"$1/medians.csv.new"
+	mv "$1/medians.csv.new" "$1/medians.csv"
+}
 
 table() { # DIR
-	awk -F, -f "$TOP/scripts/bench-table.awk" "$1/bench.csv" | tee "$1/table.txt"
-	command -v gnuplot >/dev/null || { note "no gnuplot, no plots"; return; }
+	local strict=0 unit="instructions counted, 2 ns each" status=0 kind
+	[ -f "$1/bench.csv" ] || die 2 "$1/bench.csv is not there: run 'make bench'"
+	medians "$1"
+	# The bars are for 1 GiB and for counted instructions.
+	! grep -q '^acceleration: icount' "$1/about.txt" 2>/dev/null || strict=1
+	! grep -q '^command:.* quick' "$1/about.txt" 2>/dev/null || strict=0
+	! grep -q '^acceleration: kvm' "$1/about.txt" 2>/dev/null || unit="wall clock under KVM, medians"
+	awk -F, -v strict=$strict -f "$TOP/scripts/bench-table.awk" "$1/medians.csv" >"$1/table.txt" || status=1
+	cat "$1/table.txt"
+	command -v gnuplot >/dev/null || {
+		note "no gnuplot, no plots"
+		return $status
+	}
 	for kind in base on; do
-		awk -F, -v k=$kind '$1 == k && $2 == "fork" && $3 ~ /^[0-9]+$/ {
+		awk -F, -v k=$kind '$1 == k && $2 == "fork" && $3 ~ /^[0-9]+$/ && $3 > 0 {
 			v[$3, $4] = $6; if (!($3 in m)) { m[$3]; size[++n] = $3 } }
 			END { for (i = 1; i <= n; i++) print size[i], v[size[i], "first"], v[size[i], "repeated"], v[size[i], "exit"] }' \
-			"$1/bench.csv" >"$1/fork.$kind.dat"
+			"$1/medians.csv" | sort -n >"$1/fork.$kind.dat"
 		awk -F, -v k=$kind '$1 == k && $2 == "random" { split($3, p, " "); print p[2] / 10, $6 }' \
-			"$1/bench.csv" >"$1/writes.$kind.dat"
+			"$1/medians.csv" | sort -n >"$1/writes.$kind.dat"
 	done
-	(cd "$1" && gnuplot) <<-'END'
+	if [ ! -s "$1/fork.base.dat" ] || [ ! -s "$1/fork.on.dat" ]; then
+		note "no plots without fork on both kernels"
+		return $status
+	fi
+	(cd "$1" && gnuplot) <<-END
 		set terminal svg size 720,420 font "sans,12" background rgb "white"
 		set logscale xy
 		set grid
@@ -46,47 +108,76 @@ table() { # DIR
 		set output "fork.svg"
 		set title "fork, 4 KiB pages"
 		set xlabel "MiB"
-		set ylabel "microseconds (instructions counted, 2 ns each)"
-		plot "fork.base.dat" u 1:2 w lp t "plain", "fork.on.dat" u 1:2 w lp t "shared, all written since", \
+		set ylabel "microseconds ($unit)"
+		plot "fork.base.dat" u 1:2 w lp t "plain", "fork.on.dat" u 1:2 w lp t "shared, all written since", \\
 			"fork.on.dat" u 1:3 w lp t "shared, nothing written since"
-		set output "writes.svg"
-		set title "fork of 256 MiB, the child writes, exit"
-		set xlabel "pages written, percent"
-		set ylabel "microseconds"
-		plot "writes.base.dat" u 1:2 w lp t "plain", "writes.on.dat" u 1:2 w lp t "shared"
 	END
-	note "plots: $1/fork.svg $1/writes.svg"
+	if [ -s "$1/writes.base.dat" ] && [ -s "$1/writes.on.dat" ]; then
+		(cd "$1" && gnuplot) <<-END
+			set terminal svg size 720,420 font "sans,12" background rgb "white"
+			set logscale xy
+			set grid
+			set key left top
+			set output "writes.svg"
+			set title "fork, the child writes, exit"
+			set xlabel "pages written, percent"
+			set ylabel "microseconds ($unit)"
+			plot "writes.base.dat" u 1:2 w lp t "plain", "writes.on.dat" u 1:2 w lp t "shared"
+		END
+	fi
+	note "plots in $1"
+	return $status
 }
 
-# Replace what stands between the lines of FILE that match BEGIN and END by stdin.
+# Replace what stands between the lines of FILE that match BEGIN and END by stdin, in a
+# copy below $staged.
 between() { # FILE BEGIN END
-	local new
-	new=$(mktemp "$BUILD/between.XXXX")
+	local from=$staged/$1
+	[ -f "$from" ] || from=$TOP/$1
 	awk -v first="$2" -v last="$3" '
 		FILENAME == "-" { text = text $0 "\n"; next }
 		inside && $0 ~ last { inside = 0; printf "%s", text; done = 1 }
 		!inside { print }
 		!done && $0 ~ first { inside = 1 }
-		END { exit !done }' - "$1" >"$new" || die 1 "$1 has no lines $2 and $3"
-	cat "$new" >"$1"
-	rm "$new"
+		END { exit !done || text == "" }' - "$from" >"$staged/new" || die 1 "$1 has no lines $2 and $3, or there is nothing to put between them"
+	mkdir -p "$(dirname "$staged/$1")"
+	mv "$staged/new" "$staged/$1"
 }
 
 document() { # DIR
+	local series missing f
 	[ -f "$1/bench.csv" ] || die 2 "$1/bench.csv is not there: run 'make bench'"
-	table "$1" >/dev/null
+	table "$1" >/dev/null || true
+	# Everything is looked at, and made, before a file is changed.
+	! grep '  not measured$' "$1/table.txt" || die 1 "bars that were not measured: nothing was changed"
+	missing=$(for kind in base on; do
+		for m in 64 256 1024 4096; do
+			for metric in first repeated exit; do say "$kind,fork,$m,$metric"; done
+		done
+		printf "%s,fork,2,%s\n" "$kind" first "$kind" repeated "$kind" exit
+	done | grep -vxFf <(cut -d, -f1-4 "$1/medians.csv") || true)
+	[ -z "$missing" ] || die 1 "not measured: ${missing//$'\n'/ }: nothing was changed"
+	series=$(sed -n 's/.*, series \([0-9a-f]*\).*/\1/p' "$1/about.txt" | sort -u)
+	[ "$series" = "$(which_series)" ] ||
+		die 1 "figures of the series ${series//$'\n'/ and } (patches/ is $(which_series)), see $1/about.txt: nothing was changed"
+	[ -f "$1/fork.svg" ] || die 1 "$1/fork.svg is not there: nothing was changed"
+	staged=$(mktemp -d)
+	trap 'rm -rf "$staged"' EXIT
 	sed -n '/^the bars/,$s/^/    /p' "$1/table.txt" |
-		between "$TOP/Documentation/benchmarks.md" '^<!-- bars -->' '^<!-- end -->'
+		between Documentation/benchmarks.md '^<!-- bars -->' '^<!-- end -->'
 	sed -n '/^the bars/q; s/^\(.\)/    \1/p' "$1/table.txt" |
-		between "$TOP/Documentation/benchmarks.md" '^<!-- figures -->' '^<!-- end -->'
-	awk -F, "$cost_rows" "$1/bench.csv" |
-		between "$TOP/Documentation/benchmarks.md" '^<!-- costs -->' '^<!-- end -->'
-	awk -F, -v style=markdown "$fork_rows" "$1/bench.csv" | between "$TOP/README.md" '^[|]---' '^$'
-	awk -F, -v style=text "$fork_rows" "$1/bench.csv" |
-		between "$TOP/Documentation/cover-letter.txt" '^ +MiB ' '^$'
-	cp "$1/fork.svg" "$TOP/Documentation/fork.svg"
+		between Documentation/benchmarks.md '^<!-- figures -->' '^<!-- end -->'
+	awk -F, "$cost_rows" "$1/medians.csv" |
+		between Documentation/benchmarks.md '^<!-- costs -->' '^<!-- end -->'
+	awk -F, -v style=markdown "$fork_rows" "$1/medians.csv" | between README.md '^[|]---' '^$'
+	awk -F, -v style=text "$fork_rows" "$1/medians.csv" |
+		between Documentation/cover-letter.txt '^ +MiB ' '^$'
 	[ ! -f "$BUILD/apps/table.txt" ] || sed 's/^/    /' "$BUILD/apps/table.txt" |
-		between "$TOP/Documentation/benchmarks.md" '^<!-- programs -->' '^<!-- end -->'
+		between Documentation/benchmarks.md '^<!-- programs -->' '^<!-- end -->'
+	for f in README.md Documentation/benchmarks.md Documentation/cover-letter.txt; do
+		cat "$staged/$f" >"$TOP/$f"
+	done
+	cp "$1/fork.svg" "$TOP/Documentation/fork.svg"
 }
 
 # shellcheck disable=SC2016 # it is awk's
@@ -136,35 +227,31 @@ document)
 	;;
 table)
 	table "${2:-$out}"
-	exit 0
+	exit
 	;;
 compare)
 	[ $# -eq 3 ] || die 2 "two directories, see --help"
-	[ -f "$2/bench.csv" ] || die 2 "$2/bench.csv is not there: run 'make bench'"
-	[ -f "$3/bench.csv" ] || die 2 "$3/bench.csv is not there: run 'make bench'"
-	awk -F, 'NR == FNR { a[$1 "," $2 "," $3 "," $4] = $6; next }
-		{ k = $1 "," $2 "," $3 "," $4; if (!(k in a)) next; n++; d = a[k] ? ($6 - a[k]) / a[k] * 100 : $6 != 0
+	for d in "$2" "$3"; do
+		[ -f "$d/bench.csv" ] || die 2 "$d/bench.csv is not there: run 'make bench'"
+		medians "$d"
+		grep -h '^[a-z]*: .*series' "$d/about.txt" 2>/dev/null | sed "s|^|$d: |" || true
+	done
+	awk -F, -v first="$2" -v second="$3" '
+		{ k = $1 "," $2 "," $3 "," $4 }
+		NR == FNR { a[k] = $6; next }
+		{ seen[k] = 1 }
+		!(k in a) { printf "%-50s only in %s\n", k, second; only++; next }
+		{ n++; d = a[k] != 0 ? ($6 - a[k]) / (a[k] < 0 ? -a[k] : a[k]) * 100 : ($6 != 0) * 100
 		  if (d > 0.5 || d < -0.5) { printf "%-50s %14.2f %14.2f %+8.2f %%\n", k, a[k], $6, d; bad++ } }
-		END { printf "%d figures in both, %d differ by more than 0.5 %%\n", n, bad; exit bad > 0 }' "$2/bench.csv" "$3/bench.csv"
+		END {
+			for (k in a) if (!(k in seen)) { printf "%-50s only in %s\n", k, first; only++ }
+			printf "%d figures in both, %d differ by more than 0.5 %%, %d in only one\n", n, bad, only
+			exit bad + only > 0
+		}' "$2/medians.csv" "$3/medians.csv"
 	exit
 	;;
 esac
 
-quick=0 kinds=()
-for a in "$@"; do
-	case $a in
-	quick) quick=1 ;;
-	base | off | on) kinds+=("$a") ;;
-	*) die 2 "'$a' is nothing to measure, see --help" ;;
-	esac
-done
-[ ${#kinds[@]} -gt 0 ] || kinds=(base off on)
-rounds=1
-if [ "${ACCEL:-auto}" = kvm ]; then
-	rounds=${ROUNDS:-5}
-else
-	ACCEL=icount
-fi
 export ACCEL MEM=${MEM:-7168}
 "$TOP/scripts/deps.sh" gnuplot-nox
 programs=$("$TOP/scripts/programs.sh" | tail -n 1)
@@ -191,17 +278,26 @@ for kind in "${kinds[@]}"; do
 	esac
 	[ -f "${kernel[$kind]}" ] || die 2 "${kernel[$kind]} is not there: run 'make kernel'"
 done
+# A line for each kernel; those that are not measured now keep theirs.
 {
 	printf 'command: scripts/bench.sh %s\n' "$*"
-	printf 'acceleration: %s\n' "$ACCEL"
-	for kind in "${kinds[@]}"; do
-		printf '%s: %s, config %s\n' "$kind" "$(cat "${kernel[$kind]%/arch/*}/include/config/kernel.release")" \
-			"$(sha256sum <"${kernel[$kind]%/arch/*}/.config" | cut -c 1-16)"
+	printf 'acceleration: %s, %s rounds, %s MiB\n' "$ACCEL" "$rounds" "$MEM"
+	for kind in base off on; do
+		case " ${kinds[*]} " in
+		*" $kind "*)
+			printf '%s: %s, config %s, series %s%s\n' "$kind" \
+				"$(cat "${kernel[$kind]%/arch/*}/include/config/kernel.release" 2>/dev/null)" \
+				"$(sha256sum <"${kernel[$kind]%/arch/*}/.config" | cut -c 1-16)" "$(which_series)" "${ONLY:+, ONLY=\"$ONLY\"}"
+			;;
+		*) grep "^$kind: " "$out/about.txt" 2>/dev/null || true ;;
+		esac
 	done
-} >"$out/about.txt"
+} >"$out/about.txt.new"
+mapfile -t several < <(sed -n 's/.*, series \([0-9a-f]*\).*/\1/p' "$out/about.txt" "$out/about.txt.new" 2>/dev/null | sort -u)
+[ ${#several[@]} -le 1 ] || note "what is kept from before is of another series: ${several[*]}"
 
 status=0
-[ ! -f "$out/bench.csv" ] || mv "$out/bench.csv" "$out/bench.csv.old"
+: >"$out/bench.csv.new"
 for ((round = 1; round <= rounds; round++)); do
 	for kind in "${kinds[@]}"; do
 		logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-bench-$kind-XXXX")
@@ -210,19 +306,23 @@ for ((round = 1; round <= rounds; round++)); do
 			cat "$TOP/scripts/guest/bench-job"
 		} >"$logs/job"
 		note "kernel $kind, round $round of $rounds, $(elapsed)"
-		"$TOP/scripts/vm.sh" -l "$logs" -k "${kernel[$kind]}" -b 300 -t 3400 -T 3600 "${files[@]}" run "$logs/job" >"$logs/vm.out" 2>&1 ||
-			note "the VM ended with $?, see $logs"
-		tr -d '\r' <"$logs/verdict.log" | sed -n "s/^bench,\(.*\)/$kind,\1,$round/p" >>"$out/bench.csv"
-		"$TOP/scripts/judge.sh" "$logs" || status=$?
+		vm -p '^# ' -l "$logs" -k "${kernel[$kind]}" -b 300 -t 3400 -T 3600 "${files[@]}" run "$logs/job" || true
+		tr -d '\r' <"$logs/verdict.log" | sed -n "s/^bench,\(.*\)/$kind,\1,$round/p" >>"$out/bench.csv.new"
+		s=0
+		"$TOP/scripts/judge.sh" "$logs" || s=$?
+		[ $s -eq 0 ] || status=$s
 	done
 done
-# What was not measured now is kept from before.
-if [ -f "$out/bench.csv.old" ]; then
-	awk -F, '{ k = $1 "," $2 "," $3 "," $4 } NR == FNR { now[k]; next } !(k in now)' \
-		"$out/bench.csv" "$out/bench.csv.old" >"$out/bench.csv.kept"
-	cat "$out/bench.csv.kept" >>"$out/bench.csv"
-	rm "$out/bench.csv.kept" "$out/bench.csv.old"
-fi
+# What was not asked for now is kept from before.  What was and failed has no figure.
+[ ! -f "$out/bench.csv" ] ||
+	awk -F, -v kinds=" ${kinds[*]} " -v only=" ${ONLY:-} " '
+		{ split($3, p, " ") }
+		index(kinds, " " $1 " ") && (only ~ /^ *$/ || index(only, " " $2 " ") || index(only, " " $2 "," p[1] " ")) { next }
+		{ print }' "$out/bench.csv" >>"$out/bench.csv.new"
+mv "$out/bench.csv.new" "$out/bench.csv"
+mv "$out/about.txt.new" "$out/about.txt"
 cat "$out/about.txt"
-table "$out"
+s=0
+table "$out" || s=$?
+[ $status -ne 0 ] || status=$s
 exit $status

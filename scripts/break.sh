@@ -4,8 +4,9 @@
 # Usage: scripts/break.sh [NAME...]
 #
 # Each patch in selftests/breakages/ takes one necessary step out of the series and
-# names the tests that must notice, or the case (COW_PTE_TEST_CASES).  One after the other (all of them by default) is
-# applied to build/linux, built as flavour "debug", tested, and taken out again.
+# names the tests that must notice, or the case (COW_PTE_TEST_CASES).  One after the
+# other (all of them by default) is applied to build/linux, built as flavour "debug",
+# tested, and taken out again.
 # Prints what noticed, and at the end a line "N caught, M missed".  A test notices by
 # any status of judge.sh but 0, 2 and 4.  A minute each.
 #
@@ -31,9 +32,11 @@ mend() {
 trap mend EXIT
 trap 'exit 130' INT TERM
 
-caught=0 missed=0
+caught=0 missed=0 nth=0
 for n in "${names[@]}"; do
 	n=${n%.patch}
+	nth=$((nth + 1))
+	note "$n: $nth of ${#names[@]}, after $(elapsed)"
 	read -ra tests < <(sed -n 's/^Tests: //p' "$dir/$n.patch")
 	cases=$(sed -n 's/^Case: //p' "$dir/$n.patch")
 	git_linux apply "$dir/$n.patch"
@@ -42,9 +45,10 @@ for n in "${names[@]}"; do
 	status=0
 	"$TOP/scripts/test.sh" ${cases:+-a "COW_PTE_TEST_CASES=\"$cases\""} "${tests[@]}" >"$BUILD/break.log" 2>&1 || status=$?
 	mend
+	[ $status -ne 130 ] || exit 130
 	what=$(grep -vE '^(\[|qemu-system|$)' "$BUILD/break.log" | grep -vE '^[0-9]+ passed|^# ' | head -n 1 | cut -c1-90 || true)
 	case $status in
-	0 | 2 | 4 | 125 | 130)
+	0 | 2 | 4 | 125)
 		missed=$((missed + 1))
 		say "MISSED $n ($status): $what"
 		;;

@@ -14,7 +14,8 @@
 # path is on a command line and ccache works across directories.  Prints the path
 # of the kernel image on its last line.
 #
-# Environment: BUILD, LINUX, JOBS, O (object directory)
+# Environment: BUILD, LINUX, JOBS, O (object directory; that of "base" is O-base).
+# Exit status: 0, 2 set-up, 125 it cannot be configured or built, 130 interrupted.
 
 . "$(dirname "$0")/lib.sh"
 want_help "$@"
@@ -33,7 +34,9 @@ if [ "${2:-}" = base ]; then
 	tree=$BUILD/linux-base
 	[ -d "$tree" ] || git_linux worktree add -q --detach "$tree" "$BASE_BRANCH"
 	git_plain -C "$tree" checkout -q -f --detach "$BASE_BRANCH"
-	out=${O:-$tree/out-$flavour}
+	# Two trees, two directories for their objects.
+	out=${O:+$O-base}
+	out=${out:-$tree/out-$flavour}
 fi
 need_space 3000
 mkdir -p "$out"
@@ -75,25 +78,9 @@ if [ ! -f "$out/.config" ] || [ "$(cat "$out/.cow-pte-config" 2>/dev/null)" != "
 fi
 
 log=$out/build.log
-touch "$out/.cow-pte-start"
 note "building flavour $flavour with $JOBS jobs, log in $log"
-"${kbuild[@]}" -j"$JOBS" bzImage >"$log" 2>&1 9>&- &
-pid=$!
-trap 'kill $pid 2>/dev/null; exit 130' INT TERM
-every=60
-[ ! -t 1 ] || every=2
-next=$((SECONDS + every))
-while kill -0 $pid 2>/dev/null; do
-	sleep 0.5
-	[ $SECONDS -ge $next ] || continue
-	next=$((SECONDS + every))
-	note "$(find "$out" -name '*.o' -newer "$out/.cow-pte-start" 2>/dev/null | wc -l) objects built after $(elapsed)"
-done
-ok=0
-wait $pid || ok=$?
-if [ $ok -ne 0 ]; then
-	grep -m 5 -E '(error|Error|undefined reference)' "$log" >&2 || tail -n 5 "$log" >&2
+"${kbuild[@]}" -j"$JOBS" bzImage >"$log" 2>&1 9>&- </dev/null &
+watch_build $! "$out" "$log" ||
 	die 125 "the build failed, see $log; after a build that was killed run 'make clean' first"
-fi
 note "flavour $flavour built in $(elapsed)"
 say "$out/arch/x86/boot/bzImage"

@@ -5,41 +5,56 @@
 #        scripts/check-each.sh test [TEST...]
 #
 # Checks out one commit of the branch after the other beside build/linux and
-# compiles the directories that the series touches, once with CONFIG_COW_PTE=y and
-# once without.  What a patch touches is compiled with W=1 and looked at by sparse
-# before and after: there must be no new warning.  FLAVOUR (default vm) gives the
-# configuration.  About 30 minutes.
+# compiles what the series touches, once with CONFIG_COW_PTE=y, from the patch on that
+# brings it, and once without.  What a patch touches is compiled with W=1 and looked at
+# by sparse before and after: there must be no new warning.  tools/mm is built too.
+# FLAVOUR (default vm) gives the configuration.  About 30 minutes.
 #
 # "test" builds the flavour debug of each commit from the one on in which fork shares
 # tables, and runs selftests on it (default: fork interface).  About 30 minutes more.
 #
 # Environment: BUILD, LINUX, JOBS, BRANCH.  Exit status: 0, 1 a test failed or there
-# are new warnings, 2 set-up, 125 a patch does not build.
+# are new warnings, 2 set-up, 4 nothing was tested, 125 a patch does not build.
 
 . "$(dirname "$0")/lib.sh"
 want_help "$@"
 need gcc make flex bison bc
 "$TOP/scripts/deps.sh" sparse
+[ -e "$LINUX/.git" ] || die 2 "$LINUX is not there: run 'make apply'"
 lock_build
 tree=$BUILD/linux-each
+git_linux worktree prune
 [ -d "$tree" ] || git_linux worktree add -q --detach "$tree" "$BASE_BRANCH"
 mapfile -t commits < <(git_linux rev-list --reverse "$BASE_BRANCH..$BRANCH")
+[ ${#commits[@]} -gt 0 ] || die 2 "there is nothing between $BASE_BRANCH and $BRANCH"
 
 if [ "${1:-}" = test ]; then
 	shift
 	[ $# -gt 0 ] || set -- fork interface
-	n=0 bad=0
+	n=0 bad=0 tested=0 failed=0
 	for c in "${commits[@]}"; do
 		n=$((n + 1))
-		git_linux grep -q 'cow_pte_fork(' "$c" -- mm/memory.c || continue
+		subject=$(git_linux log -1 --format=%s "$c")
+		if ! git_linux grep -q 'cow_pte_fork(' "$c" -- mm/memory.c; then
+			note "$n of ${#commits[@]}: fork shares nothing yet: $subject"
+			continue
+		fi
 		git_plain -C "$tree" checkout -q -f --detach "$c"
-		LINUX=$tree O=$tree/out-debug COW_PTE_LOCKED=1 "$TOP/scripts/build.sh" debug >"$BUILD/each.log" 2>&1 ||
+		note "$n of ${#commits[@]}: building after $(elapsed): $subject"
+		LINUX=$tree O=$tree/out-debug "$TOP/scripts/build.sh" debug >"$BUILD/each.log" 2>&1 ||
 			die 125 "patch $n does not build, see $BUILD/each.log"
 		s=0
 		"$TOP/scripts/test.sh" -k "$tree/out-debug/arch/x86/boot/bzImage" "$@" >"$BUILD/each.log" 2>&1 || s=$?
-		[ $s -eq 0 ] || bad=1
-		note "patch $n of ${#commits[@]}: $(tail -n 1 "$BUILD/each.log"), $(git_linux log -1 --format=%s "$c")"
+		case $s in
+		0) ;;
+		2 | 125 | 130) die $s "patch $n: $(tail -n 1 "$BUILD/each.log")" ;;
+		*) bad=1 failed=$((failed + 1)) ;;
+		esac
+		tested=$((tested + 1))
+		note "$n of ${#commits[@]}: $(tail -n 1 "$BUILD/each.log") after $(elapsed): $subject"
 	done
+	[ $tested -gt 0 ] || die 4 "no patch of the series lets fork share tables"
+	say "$tested patches tested, $((tested - failed)) without a failure"
 	exit $bad
 fi
 
@@ -50,54 +65,84 @@ export KBUILD_BUILD_TIMESTAMP='2026-01-01' KBUILD_BUILD_USER=cow-pte KBUILD_BUIL
 export CCACHE_NOHASHDIR=1
 cc=gcc
 ! command -v ccache >/dev/null || cc="ccache gcc"
-
+# kbuild OUT TARGET...
+kbuild() {
+	local out=$1
+	shift
+	make -s -C "$tree" O="$out" CC="$cc" HOSTCC="$cc" LOCALVERSION= -j"$JOBS" "$@" </dev/null 9>&-
+}
+# With the configuration of an older patch a new symbol would be asked for, or left out.
+configure() { # y|n
+	local out=$tree/out-$1
+	mkdir -p "$out"
+	sed '/CONFIG_COW_PTE[ =]/d' "$config" >"$out/.config.new"
+	[ "$1" = n ] || echo CONFIG_COW_PTE=y >>"$out/.config.new"
+	mv "$out/.config.new" "$out/.config"
+	kbuild "$out" olddefconfig >"$BUILD/each.log" 2>&1 || die 125 "patch $n: olddefconfig fails, see $BUILD/each.log"
+	has=
+	! grep -qx 'config COW_PTE' "$tree/mm/Kconfig" || has=1
+	if [ "$1" = y ] && [ -n "$has" ]; then
+		grep -qx CONFIG_COW_PTE=y "$out/.config" ||
+			die 125 "patch $n has the symbol COW_PTE, but CONFIG_COW_PTE=y did not stick: $subject"
+	elif grep -qx CONFIG_COW_PTE=y "$out/.config"; then
+		die 125 "patch $n: CONFIG_COW_PTE=y where it must not be: $subject"
+	fi
+}
 # Warnings of gcc (W=1) and sparse for some files of the tree as it is, without the
 # numbers of the lines.
 warnings() { # FILE...
 	local f objects=()
 	for f; do
 		[ -f "$tree/$f" ] || continue
+		# What is not configured yet has no object.
+		case $f in mm/cow_pte.c) [ -n "$has" ] || continue ;; esac
 		touch "$tree/$f"
 		objects+=("${f%.c}.o")
 	done
-	[ ${#objects[@]} -eq 0 ] ||
-		make -s -C "$tree" O="$tree/out-y" CC="$cc" HOSTCC="$cc" LOCALVERSION= -j"$JOBS" W=1 C=1 "${objects[@]}" 2>&1 9>&- |
-		grep -E '(warning|error):' | sed -E 's/:[0-9]+:([0-9]+:)?/:/; s/^\.\.\///' | sort -u || true
+	# sparse fails when it says "error", which is compared; anything else is no answer.
+	[ ${#objects[@]} -eq 0 ] || kbuild "$tree/out-y" W=1 C=1 "${objects[@]}" >"$BUILD/each.warnings" 2>&1 ||
+		grep -q 'error:' "$BUILD/each.warnings" ||
+		die 125 "patch $n: ${objects[*]} do not build with W=1 C=1, see $BUILD/each.warnings"
+	# sparse does not know that pte_offset_map() has taken the RCU read lock, and blames
+	# whoever says pte_unmap().
+	[ ${#objects[@]} -eq 0 ] || grep -E '(warning|error):' "$BUILD/each.warnings" |
+		grep -vE "rcupdate.h:[0-9:]* warning: context imbalance in '.*' - unexpected unlock" |
+		sed -E 's/:[0-9]+:([0-9]+:)?/:/; s/^\.\.\///' | sort -u || true
 }
 
-n=0 bad=0
+n=0 bad=0 on=0
 for c in "${commits[@]}"; do
 	n=$((n + 1))
-	mapfile -t touched < <(git_linux diff --name-only "$c^" "$c" -- 'mm/*.c' 'fs/*.c' 'kernel/*.c' 'arch/x86/mm/*.c')
-	before=
-	[ $n -eq 1 ] || before=$(warnings "${touched[@]}")
 	subject=$(git_linux log -1 --format=%s "$c")
+	mapfile -t touched < <(git_linux diff --name-only "$c^" "$c" -- 'mm/*.c' 'fs/*.c' 'kernel/*.c' 'arch/x86/mm/*.c')
+	if [ $n -eq 1 ]; then
+		git_plain -C "$tree" checkout -q -f --detach "$c^"
+		configure y
+	fi
+	before=$(warnings "${touched[@]}")
 	git_plain -C "$tree" checkout -q -f --detach "$c"
-	for onoff in y n; do
-		out=$tree/out-$onoff
-		mkdir -p "$out"
-		kbuild=(make -s -C "$tree" O="$out" CC="$cc" HOSTCC="$cc" LOCALVERSION=)
-		if [ ! -f "$out/.config" ] || [ $n -le 2 ]; then
-			sed '/CONFIG_COW_PTE[ =]/d' "$config" >"$out/.config"
-			[ $onoff = n ] || echo CONFIG_COW_PTE=y >>"$out/.config"
-			"${kbuild[@]}" olddefconfig >/dev/null
-		fi
-		"${kbuild[@]}" -j"$JOBS" mm/ fs/proc/ fs/userfaultfd.o kernel/fork.o kernel/sys.o \
-			arch/x86/mm/ >"$BUILD/each.log" 2>&1 9>&- ||
+	for onoff in n y; do
+		configure $onoff
+		kbuild "$tree/out-$onoff" mm/ fs/proc/ fs/userfaultfd.o kernel/fork.o kernel/sys.o \
+			kernel/futex/ arch/x86/mm/ >"$BUILD/each.log" 2>&1 ||
 			die 125 "patch $n does not build with CONFIG_COW_PTE=$onoff, see $BUILD/each.log: $subject"
 	done
+	make -s -C "$tree/tools/mm" CC="$cc" </dev/null >"$BUILD/each.log" 2>&1 9>&- ||
+		die 125 "patch $n: tools/mm does not build, see $BUILD/each.log: $subject"
+	git_plain -C "$tree" clean -qfdx tools
 	after=$(warnings "${touched[@]}")
-	if [ $n -eq 1 ]; then
-		# Nothing was built of the tree before.
-		git_plain -C "$tree" checkout -q -f --detach "$c^"
-		before=$(warnings "${touched[@]}")
-		git_plain -C "$tree" checkout -q -f --detach "$c"
-	fi
 	new=$(comm -13 <(grep . <<<"$before" || true) <(grep . <<<"$after" || true))
 	if [ -n "$new" ]; then
 		say "patch $n has new warnings:" "$new"
 		bad=1
 	fi
-	note "$n of ${#commits[@]} builds on and off after $(elapsed): $subject"
+	with="off, there is no CONFIG_COW_PTE yet,"
+	if [ -n "$has" ]; then
+		with="on and off"
+		on=$((on + 1))
+	fi
+	note "$n of ${#commits[@]} builds $with after $(elapsed): $subject"
 done
+[ $on -gt 0 ] || die 4 "no patch of the series brings CONFIG_COW_PTE: nothing of it was built"
+say "${#commits[@]} patches build, $on of them with the feature on"
 exit $bad

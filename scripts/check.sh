@@ -5,7 +5,7 @@
 #
 # The branch and patches/ agree byte for byte; each patch applies without fuzz;
 # checkpatch.pl --strict for each patch, but for configs/checkpatch-exceptions;
-# kernel-doc of the new files; shellcheck; codespell.
+# kernel-doc of the new files; shellcheck; shfmt; codespell.  A minute.
 #
 # Environment: LINUX (default build/linux), BRANCH.
 # Exit status: 0, 1 if something is to be mended, 2 set-up.
@@ -13,12 +13,16 @@
 . "$(dirname "$0")/lib.sh"
 want_help "$@"
 need perl shellcheck codespell
-[ -d "$LINUX/.git" ] || die 2 "$LINUX is not there: run 'make apply'"
-bad=0
+"$TOP/scripts/deps.sh" shfmt
+[ -e "$LINUX/.git" ] || die 2 "$LINUX is not there: run 'make apply'"
+bad=0 good=0
 verdict() { # STATUS TEXT
-	if [ "$1" -eq 0 ]; then say "ok   $2"; else
+	if [ "$1" -eq 0 ]; then
+		say "ok   $2"
+		good=$((good + 1))
+	else
 		say "BAD  $2"
-		bad=1
+		bad=$((bad + 1))
 	fi
 }
 tmp=$(mktemp -d)
@@ -82,8 +86,19 @@ fi
 cd "$TOP"
 s=0
 shellcheck -x scripts/*.sh .ci/run || s=1
-shellcheck -x -s sh scripts/guest/* selftests/userland/userland selftests/userland/load selftests/cow_pte/launcher.sh || s=1
-verdict $s "shellcheck"
+# By their first line; what is in C has none.
+mapfile -t guest < <(grep -lE '^#!/bin/sh|^# shellcheck shell=sh' scripts/guest/* selftests/*/*)
+shellcheck -x -s sh "${guest[@]}" || s=1
+verdict $s "shellcheck of $(($(find scripts -name '*.sh' | wc -l) + 1 + ${#guest[@]})) scripts"
+s=0
+if command -v shfmt >/dev/null; then
+	# launcher.sh is in the style of the kernel's scripts.
+	mapfile -t guest < <(printf '%s\n' "${guest[@]}" | grep -v launcher.sh)
+	shfmt -d scripts/*.sh .ci/run "${guest[@]}" || s=1
+	verdict $s "shfmt"
+else
+	note "no shfmt"
+fi
 s=0
 git ls-files -z README.md Documentation scripts configs selftests patches Makefile |
 	xargs -0 codespell -I configs/spelling || s=1
@@ -92,4 +107,5 @@ s=0
 ! git ls-files README.md Documentation scripts configs selftests patches Makefile .ci | grep -v '^scripts/check.sh$' |
 	xargs grep -nE '\b(TO''DO|FIX''ME|XX''X)\b' || s=1
 verdict $s "nothing left to be done later"
-exit $bad
+say "$good checks passed, $bad failed"
+[ $bad -eq 0 ]

@@ -65,7 +65,8 @@ need_space 20000
 version=$("${kbuild[@]}" kernelversion)-cowpte1
 note "building; log in $out/build.log"
 # dpkg-buildpackage leaves its results one level above the objects.
-"${kbuild[@]}" -j"$JOBS" bindeb-pkg KDEB_PKGVERSION="$version" >"$out/build.log" 2>&1 9>&- ||
+"${kbuild[@]}" -j"$JOBS" bindeb-pkg KDEB_PKGVERSION="$version" >"$out/build.log" 2>&1 9>&- </dev/null &
+watch_build $! "$out" "$out/build.log" ||
 	die 125 "the build failed, see $out/build.log"
 mv "$LINUX"/linux-*cowpte1* "$BUILD/deb/"
 

@@ -5,6 +5,8 @@
 #
 # Does nothing when all are there.  Must run as root otherwise.  The kernel
 # source itself is fetch.sh's business.
+#
+# Exit status: 0 they are there, 2 they are not and cannot be installed.
 
 . "$(dirname "$0")/lib.sh"
 want_help "$@"

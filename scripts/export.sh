@@ -6,14 +6,15 @@
 # Writes one file a commit of base..cow-pte, "series", and the cover letter, whose
 # text is Documentation/cover-letter.txt.
 #
-# Environment: LINUX (default build/linux), BRANCH (default cow-pte)
+# Environment: LINUX (default build/linux), BRANCH (default cow-pte).
+# Exit status: 0, 2 set-up: no such tree, or uncommitted changes.
 
 . "$(dirname "$0")/lib.sh"
 want_help "$@"
 out=${1:-$TOP/patches}
 cover=$TOP/Documentation/cover-letter.txt
 
-[ -d "$LINUX/.git" ] || die 2 "$LINUX is not there: run 'make apply'"
+[ -e "$LINUX/.git" ] || die 2 "$LINUX is not there: run 'make apply'"
 [ -z "$(git_linux status --porcelain | head -n 1)" ] || die 2 "$LINUX has uncommitted changes: commit them first"
 [ -f "$cover" ] || die 2 "$cover is missing"
 

@@ -9,6 +9,9 @@
 #   BUILD       build directory (default: build)
 #
 # An existing build/linux made from the same source is kept.
+#
+# Exit status: 0, 2 set-up: no package, no space, or work that would be lost, 125
+# KERNEL_SRC is no clean 6.12.y tree.
 
 . "$(dirname "$0")/lib.sh"
 want_help "$@"

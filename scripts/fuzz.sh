@@ -38,7 +38,7 @@ logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-fuzz-XXXX")
 # What /tests has is a script with the options.
 printf '#!/bin/sh\nexec /bin/fuzz %s\n' "$*" >"$logs/fuzz"
 chmod +x "$logs/fuzz"
-"$TOP/scripts/vm.sh" -l "$logs" -k "$image" -t $seconds -T $((seconds + 300)) -a numa=fake=2 \
+vm -l "$logs" -k "$image" -t $seconds -T $((seconds + 300)) -a numa=fake=2 \
 	-f "$programs/fuzz:/bin/fuzz" test "$logs/fuzz" || true
 grep -E '^(# |not ok|smallest|this does)' "$logs/verdict.log" || true
 "$TOP/scripts/judge.sh" "$logs"

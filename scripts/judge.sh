@@ -4,8 +4,9 @@
 # Usage: scripts/judge.sh DIRECTORY
 #
 # Reads the logs that vm.sh left: the TAP of each test (plan complete, no "not
-# ok", nested ones too), leaks against the baseline, taint, lockdep still on, and
-# the whole console against configs/deny-list.  Prints each finding and then
+# ok", nested ones too), leaks against the baseline, kmemleak's findings if it was
+# switched on, taint, lockdep still on, and the whole console against
+# configs/deny-list.  Prints each finding and then
 # "N passed, M failed, K skipped": cases of TAP, and findings.
 #
 # Exit status: 0 clean, 1 a test failed, 3 splat or leak, 4 nothing ran, 5 VM lost
@@ -76,6 +77,11 @@ read -r _ passed ran skips < <(grep '^count ' <<<"$report")
 grep '^skipped ' <<<"$report" || true
 findings=$(grep -vE '^(count|skipped|why) ' <<<"$report" || true)
 [ -z "$splats" ] || findings+=$'\n'splat\ console.log:${splats//$'\n'/$'\n'splat console.log:}
+# Asked for, and the job came to its end: then it must have said something.
+if [ "$vm" = 0 ] && grep -q 'kmemleak=on' "$logs/command" 2>/dev/null &&
+	! tr -d '\r' <"$verdict" | awk '/^@begin /{ open = 1 } /^@end /{ open = 0 } /^@kmemleak / && !open { said = 1 } END { exit !said }'; then
+	findings+=$'\n'"leak kmemleak was switched on and has reported nothing"
+fi
 [ "$vm" != 124 ] || findings+=$'\n'"timeout the VM reached its time limit"
 [ "$vm" != 5 ] || findings+=$'\n'"short the VM was lost before the end of the job"
 wanted=$(wc -w 2>/dev/null <"$logs/tests" || echo 0)

@@ -31,7 +31,8 @@ tests=()
 for t; do tests+=("$programs/$t"); done
 mkdir -p "$BUILD/logs"
 logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-kcsan-XXXX")
-"$TOP/scripts/vm.sh" -l "$logs" -k "$image" -a "numa=fake=2 pti=on kcsan.skip_watch=500" -t 1200 -T 3600 test "${tests[@]}" || true
+vm -l "$logs" -k "$image" -a "numa=fake=2 pti=on kcsan.skip_watch=500" -t 1200 -T 3600 test "${tests[@]}" || true
+amount "$logs"
 
 # Functions that the series changes, as the hunks of the patches name them.
 grep -h '^@@' "$TOP"/patches/0*.patch | sed -n 's/^@@.*@@.*[ *]\([a-z_0-9]*\)(.*/\1/p' | sort -u >"$logs/hooked"

@@ -24,7 +24,6 @@ out=$BUILD/kselftest
 rm -rf "$out"
 mkdir -p "$out" "$BUILD/logs"
 trap 'rm -rf "$copy"' EXIT
-trap 'exit 130' INT TERM
 cp -r "$TOP/selftests/cow_pte" "$copy"
 {
 	make -s -C "$LINUX" O="$out/headers" headers
@@ -52,6 +51,5 @@ cat >"$logs/kselftest" <<-END
 	host_root_leave
 END
 chmod +x "$logs/kselftest"
-"$TOP/scripts/vm.sh" -l "$logs" -k "$image" -t 900 -v /:host test "$logs/kselftest" || true
-grep -E '^(# selftests|ok|not ok)' "$logs/verdict.log" || true
+vm -p '^(ok|not ok) ' -l "$logs" -k "$image" -t 900 -v /:host test "$logs/kselftest" || true
 "$TOP/scripts/judge.sh" "$logs"

@@ -13,7 +13,7 @@ unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES
 
 BUILD=$(realpath -m "${BUILD:-$TOP/build}")
 [ -z "${O:-}" ] || O=$(realpath -m "$O")
-LINUX=${LINUX:-$BUILD/linux}
+LINUX=$(realpath -m "${LINUX:-$BUILD/linux}")
 JOBS=${JOBS:-$(nproc)}
 export BASE_BRANCH=base
 BRANCH=${BRANCH:-cow-pte}
@@ -26,6 +26,69 @@ die() {
 	shift
 	printf '%s: %s\n' "$(basename "$0")" "$*" >&2
 	exit "$status"
+}
+
+# make and QEMU take blanks and colons for ends of names.
+for dir in "the project=$TOP" "BUILD=$BUILD" "LINUX=$LINUX" "O=${O:-}"; do
+	case ${dir#*=} in
+	*[[:space:]:]*) die 2 "${dir%%=*} is '${dir#*=}': blanks and colons in the name of a directory do not work, choose another" ;;
+	esac
+done
+
+# ^C ends the whole command, with what it started in the background.
+child=
+interrupted() {
+	trap '' INT TERM
+	[ -z "$child" ] || { kill "$child" && wait "$child"; } 2>/dev/null
+	exit 130
+}
+trap interrupted INT TERM
+
+# vm ARGUMENTS...: vm.sh.  How the job went is said by judge.sh; returns 1 if it did not
+# come to its end.  Without a VM, or after ^C, nothing follows.
+vm() {
+	local s=0
+	"$TOP/scripts/vm.sh" "$@" &
+	child=$!
+	wait "$child" || s=$?
+	child=
+	case $s in
+	0) ;;
+	5 | 124) return 1 ;;
+	*) exit $s ;;
+	esac
+}
+
+# watch_build PID OUT LOG: wait for a make in the background, and say how far it is.
+watch_build() {
+	local s=0 every=60 next
+	child=$1
+	[ ! -t 1 ] || every=2
+	next=$((SECONDS + every))
+	touch "$2/.cow-pte-start"
+	while kill -0 "$1" 2>/dev/null; do
+		sleep 0.5
+		[ $SECONDS -ge $next ] || continue
+		next=$((SECONDS + every))
+		note "$(find "$2" -name '*.o' -newer "$2/.cow-pte-start" 2>/dev/null | wc -l) objects built after $(elapsed)"
+	done
+	wait "$1" || s=$?
+	child=
+	[ $s -eq 0 ] || grep -m 5 -E '(error|Error|undefined reference)' "$3" >&2 || tail -n 5 "$3" >&2
+	return $s
+}
+
+# amount LOGS: seeds, and how much was done, as the tests have said it.
+amount() {
+	tr -d '\r' <"$1/verdict.log" | awk '
+		/^@begin / { name = $2; next }
+		!/^# / { next }
+		{ sub(/^# /, "") }
+		/^seed [0-9]/ { print name ": " $0 }
+		/^[0-9]+ rounds/ { rounds[name] += $1; sub(/^[0-9]+ rounds/, ""); kind[name] = $0; next }
+		/^[0-9]+ ([a-z]+: .* shared|runs, )/ { print name ": " $0 }
+		END { for (name in rounds) print name ": " rounds[name] " rounds in all" kind[name] }' |
+		sort -s -t: -k1,1
 }
 
 # --help prints the comment at the top of the script.
@@ -55,9 +118,12 @@ need() {
 # A kernel tree elsewhere (LINUX=) has its own lock.
 lock_build() {
 	local dir=$BUILD
-	[ "$LINUX" = "$BUILD/linux" ] || dir=$LINUX/.git
-	mkdir -p "$BUILD" "$dir" 2>/dev/null || die 2 "cannot create $BUILD"
+	# In a worktree .git is a file.
+	if [ "$LINUX" != "$BUILD/linux" ] && [ -e "$LINUX/.git" ]; then
+		dir=$(git_plain -C "$LINUX" rev-parse --absolute-git-dir) || die 2 "$LINUX has a .git, but is no git tree"
+	fi
 	[ "${COW_PTE_LOCKED:-}" != "$dir" ] || return 0
+	mkdir -p "$BUILD" 2>/dev/null || die 2 "cannot create $BUILD"
 	exec 9>"$dir/cow-pte.lock"
 	flock -n 9 || die 2 "another run uses $dir: wait for it, or set BUILD= to another directory"
 	export COW_PTE_LOCKED=$dir
@@ -76,5 +142,13 @@ git_plain() {
 }
 # image FLAVOUR: where build.sh puts the kernel
 image() { say "${O:-$LINUX/out-$1}/arch/x86/boot/bzImage"; }
+# kmemleak IMAGE: what switches the detector on in a kernel that has it
+kmemleak() {
+	! grep -qx CONFIG_DEBUG_KMEMLEAK=y "${1%/arch/*}/.config" 2>/dev/null || say kmemleak=on
+}
 git_linux() { git_plain -C "$LINUX" "$@"; }
+# which_series: a name for what patches/ has now, without a date
+which_series() {
+	(cd "$TOP/patches" && mapfile -t p < <(series) && cat series ${p[@]+"${p[@]}"}) | sha256sum | cut -c1-16
+}
 series() { grep -vE '^[[:space:]]*(#|$)' "$TOP/patches/series" 2>/dev/null || true; }

@@ -15,7 +15,7 @@ want_help "$@"
 out=${1:-$BUILD/cow-pte.mbox}
 mapfile -t patches < <(series)
 [ ${#patches[@]} -gt 0 ] || die 2 "patches/series is empty: run 'make export'"
-[ -d "$LINUX/.git" ] || die 2 "$LINUX is not there: run 'make apply'"
+[ -e "$LINUX/.git" ] || die 2 "$LINUX is not there: run 'make apply'"
 mkdir -p "$(dirname "$out")"
 for p in "${patches[@]}"; do
 	cat "$TOP/patches/$p"

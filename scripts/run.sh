@@ -39,19 +39,7 @@ logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-run-XXXX")
 	printf 'SIZES="%s"\nREDIS_MIB=%s\n' "$SIZES" "$REDIS_MIB"
 	cat "$TOP/scripts/guest/main-job"
 } >"$logs/job"
-"$TOP/scripts/vm.sh" -l "$logs" -k "$(image vm)" -b 300 -T 3000 "${files[@]}" run "$logs/job" &
-vm=$!
-trap 'kill $vm 2>/dev/null; exit 130' INT TERM
-shown=0
-while kill -0 $vm 2>/dev/null; do
-	sleep 1
-	if [ -f "$logs/verdict.log" ]; then
-		total=$(grep -c '^# ' "$logs/verdict.log" || true)
-		[ "$total" -le "$shown" ] || grep '^# ' "$logs/verdict.log" | tail -n +$((shown + 1)) | sed "s/^#/[run $(elapsed)]/"
-		shown=$total
-	fi
-done
-wait $vm || true
+vm -p '^# ' -l "$logs" -k "$(image vm)" -b 300 -T 3000 "${files[@]}" run "$logs/job" || true
 
 unit="instructions counted, 2 ns each"
 [ "$ACCEL" != kvm ] || unit="KVM, wall clock"

@@ -20,6 +20,8 @@ while getopts k: opt; do
 	esac
 done
 guests=$TOP/selftests/harness
+# The VMs are in the background, where ^C does not reach them.
+trap 'trap "" INT TERM; kill $(jobs -p) 2>/dev/null; wait; exit 130' INT TERM
 mkdir -p "$BUILD/logs"
 work=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-harness-XXXX")
 
@@ -30,6 +32,9 @@ alone='
 3   warn
 3   kasan
 3   leak
+3   kmemleak
+3   kmemleak-off -a kmemleak=on
+3   kmemleak-silent -a kmemleak=on
 5   poweroff
 5   garbage
 124 hang     -t 3
@@ -48,11 +53,12 @@ together='
 5 repeated
 '
 
+# In the background only: so that a signal reaches vm.sh it becomes the job.
 boot() { # DIRECTORY OPTIONS... TEST...
 	local dir=$1
 	shift
-	MEM=1024 CPUS=1 "$TOP/scripts/vm.sh" -l "$dir" -k "$image" -b 240 \
-		-a initcall_blacklist=debug_vm_pgtable "$@" >"$dir.out" 2>&1 || true
+	MEM=1024 CPUS=1 exec "$TOP/scripts/vm.sh" -l "$dir" -k "$image" -b 240 \
+		-a initcall_blacklist=debug_vm_pgtable "$@" >"$dir.out" 2>&1
 }
 
 # Settle the acceleration before two VMs start side by side.
@@ -73,6 +79,7 @@ while read -r _ name options; do
 	[ -x "$program" ] || program=$guests/pass
 	# shellcheck disable=SC2086
 	boot "$work/$name" $options test "$program" &
+	note "$name has been started after $(elapsed)"
 	running=$((running + 1))
 done <<<"$alone"
 wait

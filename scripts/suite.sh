@@ -44,6 +44,7 @@ count() {
 	[ "$2" -eq 0 ] || [ $failed -ne 0 ] || failed=1
 }
 
+note "the harness proves itself, after $(elapsed)"
 s=0
 "$TOP/scripts/selftest-harness.sh" 2>&1 | tee "$BUILD/part.log" || s=$?
 count "$BUILD/part.log" $s
@@ -51,6 +52,7 @@ count "$BUILD/part.log" $s
 # Two VMs side by side, as a test seldom keeps two CPUs busy.
 "$TOP/scripts/programs.sh" >/dev/null
 mapfile -t tests < <(make -s --no-print-directory -C "$TOP/selftests/cow_pte" list)
+note "${#tests[@]} test programs, after $(elapsed)"
 half=() other=()
 for i in "${!tests[@]}"; do
 	if [ $((i % 2)) -eq 0 ]; then half+=("${tests[i]}"); else other+=("${tests[i]}"); fi
@@ -58,10 +60,11 @@ done
 "$TOP/scripts/test.sh" "${other[@]}" >"$BUILD/other.log" 2>&1 &
 pid=$!
 trap 'kill $pid 2>/dev/null; exit 130' INT TERM
+{ tail -q --pid=$pid -n +1 -f "$BUILD/other.log" | sed -u -n 's/^\[vm\].* of /&/p'; } 9>&- &
 s=0
 "$TOP/scripts/test.sh" "${half[@]}" 2>&1 | tee "$BUILD/part.log" || s=$?
 count "$BUILD/part.log" $s
 s=0
 wait $pid || s=$?
-cat "$BUILD/other.log"
+grep -vE '^(\[vm\]|qemu-system)' "$BUILD/other.log" || true
 count "$BUILD/other.log" $s

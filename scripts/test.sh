@@ -11,6 +11,8 @@
 # A TEST is the name of a program of selftests/cow_pte, or the path of any program
 # that speaks TAP and needs no shared library; by default all of selftests/cow_pte.
 #
+# Prints which test has begun, then the seeds and the amount of work, then the verdict.
+#
 # Environment: LINUX, BUILD, MEM, CPUS, ACCEL as for vm.sh.
 # Exit status: that of judge.sh, or of what went wrong before.
 
@@ -40,6 +42,7 @@ done
 
 mkdir -p "$BUILD/logs"
 logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-test-XXXX")
-"$TOP/scripts/vm.sh" -l "$logs" "${options[@]}" -a "$append" -f "$programs/cow-pte" -f "$programs/bench_fork" \
+vm -l "$logs" "${options[@]}" -a "$append" -f "$programs/cow-pte" -f "$programs/bench_fork" \
 	test "${tests[@]}" || true
+amount "$logs"
 "$TOP/scripts/judge.sh" "$logs"

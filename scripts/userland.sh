@@ -1,13 +1,15 @@
 #!/bin/bash
 # userland.sh - a Debian user space in the VM, with sharing for every process
 #
-# Usage: scripts/userland.sh [-k IMAGE]
+# Usage: scripts/userland.sh [-k IMAGE] [FILE.job...]
 #
 #   -k IMAGE    kernel image (default: build/linux/out-debug/arch/x86/boot/bzImage)
+#   FILE.job    shell scripts that are jobs too; without any, all of selftests/userland
 #
 # The guest reads this machine's root directory over 9p and writes to memory.  Each
 # job of selftests/userland (shell, package tools, compiler, Python, Redis, others)
-# is done with vm.cow_pte=0 and with vm.cow_pte=2 and must print the same.
+# is done with vm.cow_pte=0 and with vm.cow_pte=2 and must print the same.  One more job
+# compiles files of the kernel's mm/ with make -j4, as a build in out-FLAVOUR has done.
 #
 # Environment: LINUX, BUILD, MEM, CPUS, ACCEL as for vm.sh.
 # Exit status: that of judge.sh.
@@ -22,12 +24,53 @@ while getopts k: opt; do
 	esac
 done
 need python3 perl git redis-server dpkg-deb
-files=()
-for f in "$TOP"/selftests/userland/*.job; do files+=(-f "$f"); done
+shift $((OPTIND - 1))
 mkdir -p "$BUILD/logs"
 logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-userland-XXXX")
-note "about 10 minutes"
-"$TOP/scripts/vm.sh" -l "$logs" -k "$image" -t 3000 -T 3600 -v /:host "${files[@]}" \
+# kernel_job: the commands that have made the smaller objects of mm/ go into a makefile;
+# kbuild has quoted them for make.  Objects and lists go where the job is.
+kernel_job() {
+	local dir cmd name line n=0
+	# There the guest has its own.
+	case $LINUX in /tmp/* | /dev/* | /proc/* | /sys/*) return 0 ;; esac
+	for dir in "$LINUX"/out-debug "$LINUX"/out-vm "$LINUX"/out-*; do
+		[ ! -f "$dir/mm/.mmap.o.cmd" ] || break
+	done
+	[ -f "$dir/mm/.mmap.o.cmd" ] || return 0
+	while read -r _ name; do
+		cmd=$dir/mm/.$name.o.cmd
+		{ [ -f "$cmd" ] && [ -f "$LINUX/mm/$name.c" ]; } || continue
+		line=$(sed -n "s#^savedcmd_mm/$name\\.o := \\(ccache \\)\\?\\(.*\\) -c -o mm/$name\\.o \\([^ ;]*\\).*#\\2 -c -o /tmp/work/$name.o \\3#p" "$cmd")
+		[ -n "$line" ] || continue
+		line=${line/-Wp,-MMD,mm\/.$name.o.d/-Wp,-MMD,\/tmp\/work\/$name.d}
+		printf '%s.o:\n\tcd %s && %s\n' "$name" "$dir" "$line"
+		n=$((n + 1))
+		[ $n -lt 8 ] || break
+	done < <(cd "$LINUX/mm" && wc -c -- *.c | grep -v total | sed 's/\.c$//' | sort -n) >"$logs/rules"
+	[ -s "$logs/rules" ] || return 0
+	{
+		say "# Files of the kernel, as they were compiled in $dir."
+		say "cat >Makefile <<'RULES'"
+		say "all: $(sed -n 's/^\(.*\.o\):$/\1/p' "$logs/rules" | tr '\n' ' ')"
+		cat "$logs/rules"
+		say RULES
+		say "make -s -j4 all && sha256sum *.o"
+	} >"$logs/kernel.job"
+	files+=(-f "$logs/kernel.job")
+}
+files=()
+if [ $# -gt 0 ]; then
+	for f; do
+		case $f in *.job) [ -f "$f" ] ;; *) false ;; esac || die 2 "$f is no job"
+		files+=(-f "$f")
+	done
+else
+	for f in "$TOP"/selftests/userland/*.job; do files+=(-f "$f"); done
+	kernel_job
+	[ -f "$logs/kernel.job" ] || note "no kernel was built in $LINUX, or the guest cannot see it: its files are not compiled"
+fi
+note "about 25 minutes"
+vm -p '^(ok|not ok|# [a-z]+, vm)' -l "$logs" -k "$image" -t 5000 -T 5400 -v /:host "${files[@]}" \
 	test "$TOP/selftests/userland/userland" || true
-grep -E '^(# |ok|not ok)' "$logs/verdict.log" || true
+grep -E '^# /tmp' "$logs/verdict.log" || true
 "$TOP/scripts/judge.sh" "$logs"

@@ -7,7 +7,8 @@
 # kernel trees that are named.  Downloads 150 MB a version and unpacks the files that
 # the series changes.  Prints a table.
 #
-# Environment: BUILD.  Exit status: 0 it applies to all, 1 not to all, 2 set-up.
+# Environment: BUILD.  Exit status: 0 it applies to all, 1 not to all, 2 set-up, 4 there
+# was nothing to try.
 
 . "$(dirname "$0")/lib.sh"
 want_help "$@"
@@ -17,7 +18,7 @@ mapfile -t patches < <(series)
 mapfile -t touched < <(cd "$TOP/patches" && sed -n 's#^--- a/##p' "${patches[@]}" | sort -u)
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
-status=0
+status=0 tried=0
 
 # try NAME DIRECTORY
 try() {
@@ -33,6 +34,8 @@ try() {
 		offsets=$((offsets + $(grep -c 'offset' "$tmp/log" || true)))
 	done
 	[ "$result" != applies ] || [ $offsets -eq 0 ] || result="applies, $offsets hunks at an offset"
+	[ $tried -gt 0 ] || printf '%-32s %s\n' "tree" "the ${#patches[@]} patches"
+	tried=$((tried + 1))
 	printf '%-32s %s\n' "$1" "$result"
 }
 # The files that matter, from a copy: a tree is never changed.
@@ -63,4 +66,5 @@ for v in "${versions[@]}"; do
 	try "Debian $v" "$tmp/tree"
 	rm -rf "$tmp/deb" "$tmp/tree"
 done
+[ $tried -gt 0 ] || die 4 "the archive has no linux-source-6.12 (apt-get update?) and no tree was named"
 exit $status

@@ -10,10 +10,14 @@
 #   -l DIR      directory for the logs (default: a new one in build/logs)
 #   -f FILE     put FILE into the guest too; SRC:DEST to choose where (repeatable)
 #   -v DIR:TAG  let the guest read DIR over 9p, as TAG
-#   -a ARGS     append to the kernel command line
+#   -a ARGS     append to the kernel command line (repeatable)
 #   -t SECONDS  limit for each test (default 300)
 #   -T SECONDS  limit for everything after the boot (default 3000)
 #   -b SECONDS  limit for the boot (default 300)
+#   -p REGEX    show the lines of verdict.log that match as they come
+#
+# Prints which test begins, and after what time.  In the shell ^C is the guest's; ^A x
+# ends the VM, ^A c is QEMU's monitor.
 #
 # The limits are for TCG; KVM keeps them with ease.
 #
@@ -25,23 +29,24 @@
 # one CPU, 2 ns of guest time each.
 #
 # Exit status: 0 the VM ran to the end of the job (judge.sh tells how it went), 2
-# set-up, 5 the VM was lost, 124 a time limit.
+# set-up, 5 the VM was lost, 124 a time limit, 130 interrupted.
 
 . "$(dirname "$0")/lib.sh"
 case ${1:-} in -h | --help) want_help --help ;; esac
 image=$(image debug)
-logs='' append='' files=() shares=()
+logs='' append='' files=() shares=() pattern=''
 test_limit=300 limit=3000 boot_limit=300
-while getopts k:l:f:v:a:t:T:b: opt; do
+while getopts k:l:f:v:a:t:T:b:p: opt; do
 	case $opt in
 	k) image=$OPTARG ;;
 	l) logs=$OPTARG ;;
 	f) files+=("$OPTARG") ;;
 	v) shares+=("$OPTARG") ;;
-	a) append=$OPTARG ;;
+	a) append+=" $OPTARG" ;;
 	t) test_limit=$OPTARG ;;
 	T) limit=$OPTARG ;;
 	b) boot_limit=$OPTARG ;;
+	p) pattern=$OPTARG ;;
 	*) die 2 "see --help" ;;
 	esac
 done
@@ -65,13 +70,20 @@ fi
 
 # The initramfs: busybox, init, the job, the programs.
 root=$(mktemp -d)
-trap 'rm -rf "$root"' EXIT
+pid=
+# shellcheck disable=SC2317 # the trap
+clean_up() {
+	[ -z "$pid" ] || { kill -9 "$pid" && wait "$pid"; } 2>/dev/null || true
+	rm -rf "$root" "$logs/initramfs.gz"
+	[ "$kind" != shell ] || { rm -f "$logs/verdict.log" && rmdir "$logs"; } 2>/dev/null || true
+}
+trap clean_up EXIT
 for d in bin tests etc root proc sys dev tmp run mnt/disk var/tmp; do mkdir -p "$root/$d"; done
 cp $busybox "$root/bin/busybox"
 # Its shell runs all applets without these; programs may want some.
 for p in sh cat sleep true false poweroff chroot env; do ln -s busybox "$root/bin/$p"; done
 cp "$TOP/scripts/guest/init" "$root/init"
-cp "$TOP/scripts/guest/host-root" "$root/bin/host-root"
+cp "$TOP/scripts/guest/host-root" "$TOP/scripts/guest/host" "$root/bin/"
 case $kind in
 test)
 	[ $# -gt 0 ] || die 2 "no test programs given"
@@ -107,7 +119,7 @@ done
 qemu() {
 	local acc=$1
 	shift
-	cmd=("$qemu_bin" -machine pc -m "$mem" -no-reboot -monitor none
+	cmd=("$qemu_bin" -machine pc -m "$mem" -no-reboot -display none
 		-kernel "$image" -initrd "$logs/initramfs.gz"
 		-device virtio-serial-pci -chardev "file,id=verdict,path=$logs/verdict.log"
 		-device "virtserialport,chardev=verdict,name=verdict")
@@ -139,7 +151,7 @@ if [ "$accel" = auto ]; then
 		for c in host host,-arch-capabilities; do
 			if [ ! -r /dev/kvm ] || [ ! -w /dev/kvm ]; then break; fi
 			KVM_CPU=$c
-			qemu kvm -display none -serial "file:$probe/log" -append "console=ttyS0 $cmdline"
+			qemu kvm -monitor none -serial "file:$probe/log" -append "console=ttyS0 $cmdline"
 			timeout -s KILL 10 "${cmd[@]}" >/dev/null 2>&1 || true
 			if grep -q 'Linux version' "$probe/log" 2>/dev/null; then
 				accel=kvm
@@ -165,23 +177,43 @@ if [ -n "${GDB:-}" ]; then
 	note "waiting: gdb ${image%/arch/*}/vmlinux -ex 'target remote :$GDB'"
 fi
 if [ "$kind" = shell ]; then
-	qemu "$accel" -nographic ${debugger[@]+"${debugger[@]}"} -append "console=ttyS0 quiet $cmdline"
+	# Not -nographic: with it ^C would end QEMU.
+	qemu "$accel" -serial mon:stdio ${debugger[@]+"${debugger[@]}"} -append "console=ttyS0 quiet $cmdline"
 	say "${cmd[*]}"
-	exec "${cmd[@]}"
+	status=0
+	"${cmd[@]}" || status=5
+	exit $status
 fi
 
-qemu "$accel" -display none ${debugger[@]+"${debugger[@]}"} -serial "file:$logs/console.log" -append "console=ttyS0 $cmdline"
+qemu "$accel" -monitor none ${debugger[@]+"${debugger[@]}"} -serial "file:$logs/console.log" -append "console=ttyS0 $cmdline"
 printf '%q ' "${cmd[@]}" >"$logs/command"
 say "${cmd[*]}"
 : >"$logs/verdict.log"
 "${cmd[@]}" >"$logs/qemu.log" 2>&1 9>&- &
 pid=$!
-trap 'kill -9 $pid 2>/dev/null || true; rm -rf "$root"' EXIT
-trap 'exit 130' INT TERM
+# What has come since: tests that begin, and what -p asks for.
+total=$(wc -l <"$logs/tests") shown=0 nth=0
+progress() {
+	local lines line
+	lines=$(wc -l <"$logs/verdict.log")
+	[ "$lines" -gt "$shown" ] || return 0
+	while read -r line; do
+		case $line in
+		"@begin run") ;;
+		"@begin "*)
+			nth=$((nth + 1))
+			note "${line#@begin }: $nth of $total, after $(elapsed)"
+			;;
+		*) [ -z "$pattern" ] || [[ ! $line =~ $pattern ]] || note "after $(elapsed) $line" ;;
+		esac
+	done < <(tail -n +$((shown + 1)) "$logs/verdict.log" | head -n $((lines - shown)) | tr -d '\r')
+	shown=$lines
+}
 began=$SECONDS start=$SECONDS booted=''
 status=0
 while kill -0 $pid 2>/dev/null; do
 	sleep 0.5
+	progress
 	now=$((SECONDS - start))
 	if [ -z "$booted" ]; then
 		if grep -q '^@boot' "$logs/verdict.log"; then
@@ -202,10 +234,11 @@ while kill -0 $pid 2>/dev/null; do
 	fi
 done
 wait $pid 2>/dev/null || true
+pid=
+progress
 if [ $status -eq 0 ] && ! grep -q '^@done' "$logs/verdict.log"; then
 	status=5
 fi
-rm -f "$logs/initramfs.gz"
 printf '%s\n' $status >"$logs/vm.status"
 note "$kind took $((SECONDS - began)) s, logs in $logs"
 exit $status
