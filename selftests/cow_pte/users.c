@@ -1547,7 +1547,7 @@ static void unplug_act(char *p)
 static void memory_unplug(void)
 {
 	static const struct user u = { unplug_act, all_origin, all_origin, -1, 64 };
-	unsigned int round, tries;
+	unsigned int round, last = rounds(1);
 	unsigned long nodes;
 	bool made;
 
@@ -1557,20 +1557,14 @@ static void memory_unplug(void)
 	check(!syscall(SYS_set_mempolicy, 1 /* MPOL_PREFERRED */, &nodes, 64),
 	      "set_mempolicy: %s", strerror(errno));
 	slots[0] = 0;
-	for (round = 0; round < rounds(3); round++) {
-		one_of_three(&u, round % 3);
-		check(!section_write(hot_section, "online_movable"), "online: %s",
-		      strerror(errno));
+	/* each time is slow with KASAN */
+	for (round = 0; round < last; round++) {
+		one_of_three(&u, (seed + round) % 3);
+		check(!section_write(hot_section, round == last - 1 && made ? "online" :
+				     "online_movable"), "online: %s", strerror(errno));
 	}
 	note("memory%lu%s, %lu pages had to go", hot_section,
 	     made ? ", made movable" : "", (unsigned long)slots[0]);
-	if (!made)
-		return;
-	for (tries = 0; tries < 20; tries++)
-		if (!section_write(hot_section, "offline"))
-			break;
-	if (tries == 20 || section_write(hot_section, "online"))
-		note("memory%lu stays movable", hot_section);
 }
 
 /* After a fork the entry of a huge page is read-only, as that of a shared table is. */
