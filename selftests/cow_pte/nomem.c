@@ -1141,6 +1141,15 @@ static void nomem_exec(void)
 	unmap_blocks(p, NR);
 }
 
+static void one_cpu(void)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(0, &one);
+	check(!sched_setaffinity(0, sizeof(one), &one), "sched_setaffinity");
+}
+
 /*
  * Who reaps a killed process has no memory.  The victim does not come to exit before
  * that: it may run on this CPU only, and the reaper does not give it away.
@@ -1150,14 +1159,11 @@ static void starved_reap(void)
 	struct sched_param fifo = { .sched_priority = 1 }, other = { 0 };
 	char *p = map_blocks(NR);
 	struct events before;
-	cpu_set_t one;
 	int fd, ret;
 	pid_t pid;
 
 	needs_injection();
-	CPU_ZERO(&one);
-	CPU_SET(0, &one);
-	check(!sched_setaffinity(0, sizeof(one), &one), "sched_setaffinity");
+	one_cpu();
 	fill_most(p, ORIGIN);
 	steps_reset();
 	pid = fork_sharing(NR);
@@ -1741,7 +1747,10 @@ static void nomem_packet(void)
 	until_none(packet_once);
 }
 
-/* Have pages in swap; true if all of them went. */
+/*
+ * Have pages in swap; true if all of them went.  Another CPU would keep what was
+ * faulted in there from the lists of reclaim for a while, so see one_cpu().
+ */
 static bool swap_pages(char *p, unsigned long first, unsigned long nr)
 {
 	unsigned long i, swapped = 0;
@@ -1772,6 +1781,7 @@ static int swapoff_once(unsigned int nth)
 
 	if (!have_swap())
 		skip_case("no swap");
+	one_cpu();
 	strcpy(device, swap_device());
 	steps_reset();
 	for (b = 0; b < BLOCKS; b++) {
@@ -1908,6 +1918,7 @@ static void continuation(bool fails)
 	needs_injection();
 	if (!have_swap())
 		skip_case("no swap");
+	one_cpu();
 	fill(p, 0, END, ORIGIN);
 	fill(p, WRITTEN, 2, ORIGIN);
 	if (!swap_pages(p, LESS, END - LESS))
