@@ -691,7 +691,7 @@ static pid_t duel_round(unsigned int round)
 
 	duel.round = round;
 	if (duel.delay >= 0)
-		write_file(DELAY, "%d", round % 32 == 31 ? 5000 : round % 4 == 3 ? 300 : 20);
+		write_file(DELAY, "%d", round % 16 == 7 ? 5000 : round % 4 == 3 ? 300 : 20);
 	events_get(&before);
 	spin_barrier(START, 2);
 	spin_ns(rnd(&duel.state) % (duel.fork_ns / 2 + 1));
@@ -828,7 +828,7 @@ static void look_at_read(char *p)
  */
 static void fork_against_direct(void)
 {
-	unsigned int round, nr = rounds(200);
+	unsigned int round, nr = rounds(40);
 	char *p;
 
 	open_direct();
@@ -956,7 +956,7 @@ static void act_register(void)
  */
 static void fork_against_ring(void)
 {
-	unsigned int round, nr = rounds(150);
+	unsigned int round, nr = rounds(30);
 	int fd = test_file(2 * FEW, FILE_DATA);
 	struct iovec iov;
 	char *p, *buf;
@@ -1024,7 +1024,7 @@ static void act_vmsplice(void)
  */
 static void fork_against_vmsplice(void)
 {
-	unsigned int round, nr = rounds(200);
+	unsigned int round, nr = rounds(40);
 	char *p;
 
 	p = duel_map();
@@ -1126,7 +1126,7 @@ static unsigned int written_pages(char *p, unsigned int before)
 /* fork against faults, of pages that are there and of holes. */
 static void fork_against_writes(void)
 {
-	unsigned int round, nr = rounds(200), first, again, before;
+	unsigned int round, nr = rounds(20), first, again, before;
 	unsigned long b;
 	char *p;
 
@@ -1241,7 +1241,7 @@ static void write_the_rest(char *p, const bool *acted)
  */
 static void fork_against_unmap(void)
 {
-	unsigned int round, nr = rounds(200);
+	unsigned int round, nr = rounds(40);
 	unsigned long b;
 	char *p;
 
@@ -1285,7 +1285,7 @@ static void fork_against_unmap(void)
 static void set_delay(long delay, unsigned int round)
 {
 	if (delay >= 0)
-		write_file(DELAY, "%d", round % 32 == 31 ? 5000 : round % 4 == 3 ? 300 : 20);
+		write_file(DELAY, "%d", round % 16 == 7 ? 5000 : round % 4 == 3 ? 300 : 20);
 }
 
 /*
@@ -1295,7 +1295,7 @@ static void set_delay(long delay, unsigned int round)
 static void fork_against_khugepaged(void)
 {
 	const unsigned int end = ARRAY_LEN(settings);
-	unsigned int round, nr = rounds(150), huge = 0, shared = 0, most = nr + 100, tries;
+	unsigned int round, nr = rounds(30), huge = 0, shared = 0, most = nr + 100, tries;
 	long delay = read_long(DELAY), base = background_shares();
 	uint64_t state = seed;
 	unsigned long b;
@@ -1409,7 +1409,7 @@ static void verify_alike(char *p, unsigned long first, unsigned long nr, unsigne
  */
 static void fork_against_ksmd(void)
 {
-	unsigned int round, nr = rounds(60), shared = 0, merged = 0, tries, most = nr + 200;
+	unsigned int round, nr = rounds(20), shared = 0, merged = 0, tries, most = nr + 200;
 	long delay = read_long(DELAY), base = background_shares(), scans;
 	uint64_t state = seed;
 	unsigned long b;
