@@ -959,7 +959,7 @@ static void act_register(void)
  */
 static void fork_against_ring(void)
 {
-	unsigned int round, nr = rounds(18);
+	unsigned int round, nr = rounds(14);
 	int fd = test_file(2 * FEW, FILE_DATA);
 	struct iovec iov;
 	char *p, *buf;
@@ -1131,7 +1131,7 @@ static unsigned int written_pages(char *p, unsigned int before)
 /* fork against faults, of pages that are there and of holes. */
 static void fork_against_writes(void)
 {
-	unsigned int round, nr = rounds(18), first, again, before;
+	unsigned int round, nr = rounds(12), first, again, before;
 	unsigned long b;
 	char *p;
 
@@ -1248,7 +1248,7 @@ static void write_the_rest(char *p, const bool *acted)
  */
 static void fork_against_unmap(void)
 {
-	unsigned int round, nr = rounds(20);
+	unsigned int round, nr = rounds(15);
 	unsigned long b;
 	char *p;
 
