@@ -45,12 +45,14 @@ static unsigned long migrate(char *p, int node)
 }
 
 /*
- * Have a huge page instead of the block's small ones, or of those of an earlier one.  The
- * advice is needed: memory that must not have huge pages is not collapsed.  A page that
- * the child of this moment has isolated or is reading is a reason to try again.
+ * Have a huge page instead of the small ones of block @b.  The advice is needed: memory that
+ * must not have huge pages is not collapsed.  Nor is a block without a writable page, which
+ * all are after a fork or when they come from swap, so one of the parent's is written to.
+ * A page that the child of this moment has isolated is a reason to try again.
  */
-static bool collapse(char *block)
+static bool collapse(char *p, unsigned long b)
 {
+	char *block = p + b * BLOCK;
 	bool ok = false;
 	int try;
 
@@ -58,12 +60,12 @@ static bool collapse(char *block)
 	/* the advice has made the block a mapping of its own; it may be huge from last time */
 	if (smaps_kb(0, block, "AnonHugePages") > 0)
 		goto out;
-	for (try = 0; try < 5; try++) {
+	for (try = 0; !ok && try < 5; try++) {
+		fill(p, b * BLOCK_PAGES + BLOCK_PAGES / 2, 1, PARENT);
 		ok = !madvise(block, BLOCK, MADV_COLLAPSE);
-		if (ok || errno == EINVAL)
-			break;
 	}
-	check(ok || errno != EINVAL, "MADV_COLLAPSE: %s", strerror(errno));
+	if (!ok && errno != EAGAIN && errno != ENOMEM && errno != EBUSY)
+		note("MADV_COLLAPSE: %s", strerror(errno));
 	ok = ok && smaps_kb(0, block, "AnonHugePages") > 0;
 out:
 	madvise(block, BLOCK, MADV_NOHUGEPAGE);
@@ -140,13 +142,16 @@ static void ten_thousand_forks(void)
 				madvise(p, NR * BLOCK, MADV_PAGEOUT);
 			swapped += vmstat("pswpout") - out;
 		}
-		if (!(round % 100))
+		/* pages in swap do not move: have them back first, long after the last PAGEOUT */
+		if (round % 100 == 25) {
+			read_pages(p, 0, PAGES);
 			migrated += migrate(p, (round / 100) % 2);
+		}
 		if (!(round % 200))
 			compacted += compact();
 		/* each block in turn; what writes and reclaim leave of it is small pages again */
 		if (thp && !(round % 50))
-			collapsed += collapse(p + round / 50 % NR * BLOCK);
+			collapsed += collapse(p, round / 50 % NR);
 		if (!(round % 1000) && !cycle_swap())
 			swapoffs++;
 		join(pid);
