@@ -829,7 +829,7 @@ static long score_of_child(char *p, unsigned long blocks)
 /* A sharer weighs what an ordinary child weighs, and the parent what it did. */
 static void oom_scores(void)
 {
-	enum { BLOCKS = 48 };
+	enum { BLOCKS = 24 };
 	long own, small, copied, shared;
 	char *p;
 
@@ -843,6 +843,8 @@ static void oom_scores(void)
 		skip_case("so much memory that %u MiB do not count", BLOCKS * 2);
 	set_mode(1);
 	shared = score_of_child(p, BLOCKS);
+	note("oom_score of a small child %ld, of a copy %ld, of a sharer %ld", small, copied,
+	     shared);
 	/* rounding, and a page more or less */
 	check(labs(shared - copied) <= 1, "oom_score of a sharer %ld, of a copy %ld",
 	      shared, copied);
@@ -1231,6 +1233,15 @@ static bool traced(const char *event, unsigned long addr, const char *word)
 	return trace_line(line, sizeof(line), words);
 }
 
+/* Processes of other cases had memory at the same addresses. */
+static void trace_clear(void)
+{
+	int fd = open(TRACEFS "/trace", O_WRONLY | O_TRUNC | O_CLOEXEC);
+
+	check(fd >= 0, TRACEFS "/trace: %s", strerror(errno));
+	close(fd);
+}
+
 static void trace_start(void)
 {
 	if (plain || !feature_present())
@@ -1238,7 +1249,7 @@ static void trace_start(void)
 	mount("none", TRACEFS, "tracefs", 0, NULL);
 	if (write_file(TRACEFS "/events/cow_pte/enable", "1"))
 		skip_case("no " TRACEFS "/events/cow_pte");
-	write_file(TRACEFS "/trace", "\n");
+	trace_clear();
 }
 
 static void trace_stop(void)
@@ -1510,7 +1521,7 @@ static void trace_inplace(void)
 
 		steps_reset();
 		fill(p, 0, 2 * BLOCK_PAGES, ORIGIN);
-		write_file(TRACEFS "/trace", "\n");
+		trace_clear();
 		for (n = 0; n < sharers - 1; n++) {
 			pid[n] = fork_sharing(2);
 			if (!pid[n]) {
