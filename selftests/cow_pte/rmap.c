@@ -15,11 +15,12 @@
 #include "cow_pte_util.h"
 
 enum { ORIGIN = 1, ACTOR, WRITER };
-enum { READY, MERGED, COMPARED, MOVED, WROTE, LOOKED, LEAVE };
+enum { READY, MERGED, COMPARED, MOVING, MOVED, WROTE, LOOKED, LEAVE };
 
 #define AT(n)		(p + (n) * PAGE)
 #define SAME		32UL	/* pages with the same contents */
 #define SAME_BYTE	0x5a
+#define ALL_MOVED	SAME	/* a slot; those before are page frames */
 #define KSM		"/sys/kernel/mm/ksm/"
 #define MOVE_ALL	4	/* MPOL_MF_MOVE_ALL */
 
@@ -71,10 +72,15 @@ static void merger(char *p)
 	pid_t pid = fork_sharing(1);
 
 	if (!pid) {
-		arrive(READY);
-		await(MOVED, 1);
-		/* leave the table that was changed in place, and then go */
 		breaks = own_breaks();
+		arrive(READY);
+		await(MOVING, 1);
+		for (i = 0; i < SAME && slots[i] != pfn_of(AT(i)); i++)
+			;
+		check(i < SAME, "no page of KSM is in the table of the child's child");
+		/* leave the table while its page is on the way, if it goes at all */
+		while (!slots[ALL_MOVED] && pfn_of(AT(i)))
+			;
 		fill(p, SAME, 5, WRITER);
 		check(own_breaks() == breaks + 1, "%ld tables copied", own_breaks() - breaks);
 		verify_same(p);
@@ -107,8 +113,12 @@ static void merger(char *p)
 		slots[i] = pfn_of(AT(i));
 	arrive(MERGED);
 	await(COMPARED, 1);
+	/* who changes the table in place holds its lock for long */
+	delay_windows(20000, WINDOW_CLEARED);
+	arrive(MOVING);
 	move_same(p);
-	arrive(MOVED);
+	slots[ALL_MOVED] = 1;
+	delay_windows(0, 0);
 	verify_block(p);
 	await(LOOKED, 1);
 	verify_block(p);
@@ -119,7 +129,8 @@ static void merger(char *p)
 /*
  * rmap finds a page of KSM by the process whose memory was scanned, and its children.
  * Here that is a child; its own child leads to the table that its parent shares, and
- * leaves it.  Nobody would find the parent's entry again to restore it.
+ * leaves it while the page is on the way.  Nobody would find the parent's entry again to
+ * restore it.
  */
 static void ksm_page_moves(void)
 {
@@ -130,11 +141,12 @@ static void ksm_page_moves(void)
 		skip_case("no KSM");
 	if (access("/sys/devices/system/node/node1", F_OK))
 		skip_case("one NUMA node only");
-	for (round = 0; round < rounds(3); round++) {
+	for (round = 0; round < rounds(4); round++) {
 		char *p = map_blocks(1);
 		pid_t pid;
 
 		steps_reset();
+		slots[ALL_MOVED] = 0;
 		fill(p, 0, BLOCK_PAGES, ORIGIN);
 		memset(p, SAME_BYTE, SAME * PAGE);
 		pid = fork_sharing(1);
