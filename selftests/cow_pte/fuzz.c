@@ -79,7 +79,10 @@ struct page {
 
 /* Private memory, so what is tested here keeps its own books too. */
 static struct page model[PAGES];
-static unsigned int nr_ops = 60, max_depth = 2;
+/* few where nobody has asked for more: every process of a tree costs seconds with KASAN */
+#define FEW_OPS		20
+#define MANY_OPS	60
+static unsigned int nr_ops = FEW_OPS, max_depth = 2;
 static uint64_t kinds = ~0ULL;
 static bool pressure;
 
@@ -979,7 +982,12 @@ static void op_userfault(void)
 	close(fd);
 }
 
-/* PAGEMAP_SCAN protects pages, and tells afterwards which ones were written to. */
+/*
+ * PAGEMAP_SCAN protects pages, and tells afterwards which ones were written to.  Not under
+ * pressure: Linux 6.12 marks the entry of a page that is being migrated as protected and
+ * leaves it writable, so the page comes back without protection and counts as written to;
+ * CONFIG_PAGE_TABLE_CHECK warns of it.
+ */
 static void op_scan(void)
 {
 	struct range r = plain_pages(pick_range());
@@ -997,7 +1005,7 @@ static void op_scan(void)
 	unsigned long n, at = r.first;
 	int fd, map, i, k;
 
-	if (r.nr < 2)
+	if (pressure || r.nr < 2)
 		return;
 	fd = userfault(UFFD_ASYNC_WP | UFFD_WP_UNPOPULATED);
 	if (fd < 0)
@@ -1028,8 +1036,7 @@ static void op_scan(void)
 			unsigned long end = ((char *)regions[i].end - BASE) / PAGE;
 
 			for (n = first; n < end; n++) {
-				/* a page of zeroes of a huge page that was split is a new one */
-				must(wrote[n - r.first] || (pressure && !model[n].val),
+				must(wrote[n - r.first],
 				     "page %lu was not written to, and is reported", n);
 				wrote[n - r.first] = false;
 			}
@@ -1392,19 +1399,20 @@ static const struct kind {
 	{ "proc-mem", 4, op_proc_mem, false },
 	{ "userfault", 5, op_userfault, false },
 	{ "scan", 3, op_scan, false },
-	{ "file", 3, op_file, false },
+	{ "file", 2, op_file, false },
 	{ "nodes", 3, op_nodes, false },
 	{ "observe", 2, op_observe, false },
 	{ "switch", 1, op_switch, true },
 	{ "post", 4, op_post, true },
 	{ "exec", 1, op_exec, true },
-	{ "kill", 3, op_kill, true },
+	{ "kill", 2, op_kill, true },
 	{ "fork", 7, op_fork, true },
-	/* whether the second thread has operations at all */
+	/* the last two have a meaning of their own: whether the second thread has operations */
 	{ "thread", 0, NULL, false },
 };
 
 #define SECOND_THREAD	(1ULL << (ARRAY_LEN(ops) - 1))
+#define FORK		(1ULL << (ARRAY_LEN(ops) - 2))
 
 static void one_op(void)
 {
@@ -1556,6 +1564,8 @@ static void second_pages(void)
 	     "mmap: %s", strerror(errno));
 	for (n = SECOND_FIRST; n < SECOND_END; n++) {
 		model[n] = (struct page){ .flags = MAPPED | READ | WRITE };
+		if (n % 3)
+			continue;
 		set_page(n, mix3(seed, n, path) | 1);
 		poke(n, model[n].val);
 	}
@@ -1658,6 +1668,11 @@ static void live(void)
 	check_all();
 	for (op_index = 0; op_index < n; op_index++) {
 		one_op();
+		/* no tree without children */
+		if (op_index == n / 3 && !nr_forks && (kinds & FORK)) {
+			op_name = "fork";
+			op_fork();
+		}
 		for (i = 0; i < 4; i++)
 			check_page(pick(MAIN_PAGES));
 		__atomic_add_fetch(&slots[SL_OPS], 1, __ATOMIC_RELAXED);
@@ -1977,7 +1992,7 @@ static const struct cow_case cases[] = {
 
 static const char fuzz_help[] =
 "Options of this program, before those of all tests:\n"
-"  --ops N        operations of the first process of a tree (60)\n"
+"  --ops N        operations of the first process of a tree (20; 60 with --seconds)\n"
 "  --depth N      generations after the first process, 0 to 3 (2)\n"
 "  --kinds LIST   only these operations, separated by commas\n"
 "  --seconds N    go on with new seeds for so long\n"
@@ -2109,7 +2124,7 @@ static int shrink(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	bool want_shrink = false;
+	bool want_shrink = false, ops_given = false;
 	unsigned long value;
 	char limit[24];
 	int n = 1, i;
@@ -2126,6 +2141,7 @@ int main(int argc, char **argv)
 			if (!parse_number(argv[++i], 1, 1000000, &value))
 				return 2;
 			nr_ops = value;
+			ops_given = true;
 		} else if (i + 1 < argc && !strcmp(argv[i], "--depth")) {
 			if (!parse_number(argv[++i], 0, 3, &value))
 				return 2;
@@ -2134,6 +2150,8 @@ int main(int argc, char **argv)
 			if (!parse_number(argv[++i], 1, 1000000, &value))
 				return 2;
 			seconds = value;
+			if (!ops_given)
+				nr_ops = MANY_OPS;
 			/* a run that has begun is brought to its end */
 			snprintf(limit, sizeof(limit), "%lu", 2 * value + 300);
 			setenv("COW_PTE_TEST_TIMEOUT", limit, 0);
