@@ -47,20 +47,21 @@
 
 /*
  * The arena.  The main thread has the first blocks, the second one the rest of the last
- * of them, a block, and a piece of the next one; then come pages with a rising number,
+ * of them and a part of the next one; then come pages with a rising number,
  * and one that other processes write to.  A page between two of these is a mapping that
  * is never merged with its neighbours, so no operation depends on those.
  */
 #define BASE		((char *)0x200000000000UL)
-#define NR		6UL
 #define MAIN_PAGES	(4 * BLOCK_PAGES - 64)
 #define SECOND_FIRST	(MAIN_PAGES + 1)
-#define SECOND_END	(5 * BLOCK_PAGES + 100)
+#define SECOND_END	(4 * BLOCK_PAGES + 200)
 #define THREAD_FIRST	(SECOND_END + 1)
 #define THREAD_PAGES	48UL
 #define MAILBOX		(THREAD_FIRST + THREAD_PAGES)
 #define PAGES		(MAILBOX + 1)
 #define MAX_RANGE	(4 * BLOCK_PAGES)
+/* A mapping of the file starts within the first 64 pages, and see pick_range(). */
+#define FILE_PAGES	(64 + 2 * BLOCK_PAGES + 64)
 #define AT(n)		(BASE + (n) * PAGE)
 #define MAX_CHILDREN	2
 
@@ -633,7 +634,7 @@ static void op_resize(void)
 			return;
 	/* the file is no longer than that */
 	last = model[r.end - 1];
-	if ((last.flags & IS_FILE) && last.file_page + 41UL > 64 + MAX_RANGE)
+	if ((last.flags & IS_FILE) && last.file_page + 41UL > FILE_PAGES)
 		return;
 	ret = result((long)mremap(AT(r.first), r.nr * PAGE, to * PAGE, 0));
 	add_hash(ret);
@@ -1564,8 +1565,6 @@ static void second_pages(void)
 	     "mmap: %s", strerror(errno));
 	for (n = SECOND_FIRST; n < SECOND_END; n++) {
 		model[n] = (struct page){ .flags = MAPPED | READ | WRITE };
-		if (n % 3)
-			continue;
 		set_page(n, mix3(seed, n, path) | 1);
 		poke(n, model[n].val);
 	}
@@ -1793,7 +1792,6 @@ static void open_files(void)
 	unsigned int i;
 	int fd;
 
-	/* a mapping starts within the first 64 pages and is never larger than the arena */
 	fd = syscall(SYS_userfaultfd, O_CLOEXEC);
 	if (fd < 0 || ioctl(fd, UFFDIO_API, &api))
 		note("no userfaultfd: %s", strerror(errno));
@@ -1805,7 +1803,7 @@ static void open_files(void)
 	results = mmap(NULL, MAX_RESULTS * sizeof(*results), PROT_READ | PROT_WRITE,
 		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	check(results != MAP_FAILED, "mmap: %s", strerror(errno));
-	for (i = 0; i < 64 + MAX_RANGE; i++) {
+	for (i = 0; i < FILE_PAGES; i++) {
 		make_page(buf, file_val(i));
 		check(write(data_fd, buf, PAGE) == PAGE, "write: %s", strerror(errno));
 	}
