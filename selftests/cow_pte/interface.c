@@ -305,25 +305,31 @@ static void vfork_child(void)
 	unmap_blocks(p, NR);
 }
 
-/* A copy of this program that belongs to root and is set-user-ID. */
-static void make_setuid(char *path)
+/*
+ * A copy of this program that belongs to root and is set-user-ID, to be executed by its
+ * descriptor: others may not get at the file by its path.
+ */
+static int make_setuid(void)
 {
+	char path[] = "/tmp/cow_pte_setuid.XXXXXX", buf[PAGE];
 	int in = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-	int out = mkostemp(path, O_CLOEXEC);
-	char buf[PAGE];
+	int out = mkostemp(path, O_CLOEXEC), fd;
+	bool written = true;
 	ssize_t n;
 
 	check(in >= 0, "/proc/self/exe");
 	if (out < 0)
-		skip_case("cannot write %s: %s", path, strerror(errno));
-	while ((n = read(in, buf, sizeof(buf))) > 0)
-		if (write(out, buf, n) != n) {
-			unlink(path);
-			skip_case("cannot write %s", path);
-		}
-	check(!fchmod(out, 04755), "fchmod");
+		skip_case("cannot write to /tmp: %s", strerror(errno));
+	while (written && (n = read(in, buf, sizeof(buf))) > 0)
+		written = write(out, buf, n) == n;
+	written &= !fchmod(out, 04755);
 	close(in);
 	close(out);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	unlink(path);
+	if (!written || fd < 0)
+		skip_case("cannot write to /tmp");
+	return fd;
 }
 
 /*
@@ -333,33 +339,30 @@ static void make_setuid(char *path)
  */
 static void kept_over_setuid_exec(void)
 {
-	char path[] = "/tmp/cow_pte_setuid.XXXXXX";
+	static char *const args[] = { "interface", "--mode-as-status", NULL };
+	static char *const env[] = { NULL };
+	int fd = make_setuid(), status;
 	unsigned int mode;
-	int status;
 	pid_t pid;
 
 	needs_feature();
-	make_setuid(path);
 	for (mode = 0; mode < 2; mode++) {
 		pid = xfork();
 		if (!pid) {
 			check(!setgid(65534) && !setuid(65534), "setuid");
 			check(!set_raw(mode), "mode %u", mode);
-			execl(path, "interface", "--mode-as-status", (char *)NULL);
-			fail("exec of %s", path);
+			fexecve(fd, args, env);
+			fail("fexecve");
 		}
 		status = join_status(pid);
-		if (WIFEXITED(status) && WEXITSTATUS(status) < 50) {
-			unlink(path);
+		if (WIFEXITED(status) && WEXITSTATUS(status) >= 40 &&
+		    WEXITSTATUS(status) < 50)
 			skip_case("no set-user-ID programs in /tmp");
-		}
-		if (!WIFEXITED(status) || WEXITSTATUS(status) != 50 + (int)mode)
-			unlink(path);
 		check(WIFEXITED(status) && WEXITSTATUS(status) == 50 + (int)mode,
 		      "wait status %#x of a set-user-ID program with mode %u", status,
 		      mode);
 	}
-	unlink(path);
+	close(fd);
 }
 
 /* Anybody may set the mode, only root the sysctl. */
@@ -837,84 +840,58 @@ static void child_of_a_notified(void)
 	unmap_blocks(p, NR);
 }
 
+/* What became of one attempt to register a notifier, and in slot 1 how many tables it broke */
+enum { DONE_WITHOUT_FAILURE, DONE_DESPITE_FAILURE, REFUSED };
+
 /*
- * A notifier that cannot be registered, because there is no memory to copy a table: the
- * caller is told, and the process has no notifier.  What was not copied is shared as
- * before, and forks share.  Each allocation fails once, until there is none left.
+ * A sharer of all tables whose @nth allocation fails while it gets a notifier.  If it is
+ * refused, it has no notifier: but for the tables that were copied before that, all are
+ * shared as before, and its forks share.  Then it tries again.
  */
-static void notifier_without_memory(void)
+static void notified_sharer(char *p, unsigned int nth, int nth_fd)
 {
-	unsigned int nth, refused = 0, halfway = 0;
-	char *p = map_blocks(NR), text[16];
+	long shared, breaks, reuses;
 	struct events before;
-	int fd, nth_fd, err;
-	pid_t first, pid;
+	char text[16];
+	int fd, err;
+	pid_t pid;
 	bool hit;
 
-	needs_feature();
-	if (access(MIRROR, R_OK | W_OK))
-		skip_case("no " MIRROR);
-	if (write_file("/sys/kernel/debug/failslab/ignore-gfp-wait", "N") ||
-	    write_file("/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N"))
-		skip_case("no fault injection");
-	write_file("/sys/kernel/debug/failslab/verbose", "0");
-	write_file("/sys/kernel/debug/fail_page_alloc/verbose", "0");
-	write_file("/sys/kernel/debug/fail_page_alloc/min-order", "0");
-	nth_fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
-	if (nth_fd < 0)
-		skip_case("no fail-nth");
-
-	fill_blocks(p, ORIGIN);
-	first = fork_sharing(NR);
-	if (!first) {
-		await(0, 1);
-		verify_blocks(p, ORIGIN);
-		fill_blocks(p, CHILD);
-		verify_blocks(p, CHILD);
-		done();
-	}
-	for (nth = 1; ; nth++) {
-		long shared, breaks;
-
-		check(nth < 200, "no end of failures");
-		/* once more, and with it the tables that this process has copied */
+	breaks = own_breaks();
+	shared = status_kb(0, "CowPTE");
+	check(shared >= (long)NR * 4, "CowPTE %ld kB", shared);
+	events_get(&before);
+	snprintf(text, sizeof(text), "%u", nth);
+	check(pwrite(nth_fd, text, strlen(text), 0) > 0, "fail-nth");
+	fd = open(MIRROR, O_RDWR | O_CLOEXEC);
+	err = errno;
+	memset(text, 0, sizeof(text));
+	check(pread(nth_fd, text, sizeof(text) - 1, 0) > 0, "fail-nth");
+	check(pwrite(nth_fd, "0", 1, 0) == 1, "fail-nth");
+	hit = !atoi(text);
+	slots[0] = fd < 0 ? REFUSED : hit ? DONE_DESPITE_FAILURE : DONE_WITHOUT_FAILURE;
+	slots[1] = 0;
+	verify_blocks(p, ORIGIN);
+	if (fd < 0) {
+		check(hit && err == ENOMEM, MIRROR ": %s", strerror(err));
+		breaks = own_breaks() - breaks;
+		slots[1] = breaks;
+		/* to take a table back needs no memory */
+		reuses = event_delta(&before, EV_REUSE);
+		check(status_kb(0, "CowPTE") == shared - 4 * (breaks + reuses),
+		      "CowPTE %ld kB after %ld breaks and %ld reuses, was %ld kB",
+		      status_kb(0, "CowPTE"), breaks, reuses, shared);
 		pid = fork_sharing(NR);
 		if (!pid) {
-			await(1, nth);
 			verify_blocks(p, ORIGIN);
 			done();
 		}
-		breaks = own_breaks();
-		shared = status_kb(0, "CowPTE");
-		snprintf(text, sizeof(text), "%u", nth);
-		check(pwrite(nth_fd, "0", 1, 0) == 1, "fail-nth");
-		check(pwrite(nth_fd, text, strlen(text), 0) > 0, "fail-nth");
-		fd = open(MIRROR, O_RDWR | O_CLOEXEC);
-		err = errno;
-		memset(text, 0, sizeof(text));
-		check(pread(nth_fd, text, sizeof(text) - 1, 0) > 0, "fail-nth");
-		check(pwrite(nth_fd, "0", 1, 0) == 1, "fail-nth");
-		hit = !atoi(text);
-		if (fd < 0) {
-			check(hit && err == ENOMEM, "%s: %s", MIRROR, strerror(err));
-			refused++;
-			breaks = own_breaks() - breaks;
-			halfway += breaks > 0;
-			check(status_kb(0, "CowPTE") == shared - 4 * breaks,
-			      "CowPTE %ld kB after %ld breaks, was %ld kB",
-			      status_kb(0, "CowPTE"), breaks, shared);
-		}
-		arrive(1);
 		join(pid);
-		verify_blocks(p, ORIGIN);
-		if (fd >= 0)
-			break;
+		fd = open(MIRROR, O_RDWR | O_CLOEXEC);
+		check(fd >= 0, "second attempt: %s", strerror(errno));
 	}
-	note("%u attempts refused, %u of them halfway", refused, halfway);
-	check(halfway, "no attempt failed at a table but the first");
-	close(nth_fd);
-
-	/* it has been registered, with whatever of the tables copied that was left */
+	check(status_kb(0, "CowPTE") == 0, "CowPTE %ld kB with a notifier",
+	      status_kb(0, "CowPTE"));
 	events_get(&before);
 	pid = xfork();
 	if (!pid) {
@@ -925,14 +902,55 @@ static void notifier_without_memory(void)
 	join(pid);
 	expect_events(&before, EV_FB_NOTIFIER, >=, (long)NR);
 	expect_events(&before, EV_SHARE, ==, 0);
-	check(status_kb(0, "CowPTE") == 0, "CowPTE %ld kB with a notifier",
-	      status_kb(0, "CowPTE"));
 	verify_blocks(p, ORIGIN);
+	fill_blocks(p, CHILD);
+	verify_blocks(p, CHILD);
+	done();
+}
+
+/*
+ * There is no memory to copy a table for who registers a notifier: each allocation fails
+ * once, in a new process, until there is none left that could.
+ */
+static void notifier_without_memory(void)
+{
+	unsigned int nth, refused = 0, halfway = 0;
+	char *p = map_blocks(NR);
+	int nth_fd;
+	pid_t pid;
+
+	needs_feature();
+	if (access(MIRROR, R_OK | W_OK))
+		skip_case("no " MIRROR);
+	if (write_file("/sys/kernel/debug/failslab/ignore-gfp-wait", "N") ||
+	    write_file("/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N"))
+		skip_case("no fault injection");
+	write_file("/sys/kernel/debug/failslab/verbose", "0");
+	write_file("/sys/kernel/debug/fail_page_alloc/verbose", "0");
+	write_file("/sys/kernel/debug/fail_page_alloc/min-order", "0");
+	if (access("/proc/thread-self/fail-nth", W_OK))
+		skip_case("no fail-nth");
+	fill_blocks(p, ORIGIN);
+	for (nth = 1; ; nth++) {
+		check(nth < 200, "no end of failures");
+		pid = fork_sharing(NR);
+		if (!pid) {
+			nth_fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+			check(nth_fd >= 0, "fail-nth");
+			notified_sharer(p, nth, nth_fd);
+		}
+		join(pid);
+		verify_blocks(p, ORIGIN);
+		if (slots[0] == DONE_WITHOUT_FAILURE)
+			break;
+		refused += slots[0] == REFUSED;
+		halfway += slots[1] > 0;
+	}
+	note("%u failures, %u refused, %u of them after a table was copied", nth - 1,
+	     refused, halfway);
+	check(halfway, "no attempt failed at a table but the first");
 	fill_blocks(p, PARENT);
-	arrive(0);
-	join(first);
 	verify_blocks(p, PARENT);
-	close(fd);
 	unmap_blocks(p, NR);
 }
 
