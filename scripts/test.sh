@@ -5,8 +5,8 @@
 #
 #   -k IMAGE    kernel image (default: build/linux/out-debug/arch/x86/boot/bzImage)
 #   -a ARGS     append to the kernel command line
-#   -t SECONDS  limit for each test (default 900)
-#   -T SECONDS  limit for all of them (default 3000)
+#   -t SECONDS  limit for each test (default 1500)
+#   -T SECONDS  limit for all of them (default 4000)
 #
 # A TEST is the name of a program of selftests/cow_pte, or the path of any program
 # that speaks TAP and needs no shared library; by default all of selftests/cow_pte.
@@ -18,7 +18,7 @@
 
 . "$(dirname "$0")/lib.sh"
 case ${1:-} in --help) want_help --help ;; esac
-options=(-t 900)
+options=(-t 1500 -T 4000)
 # Two nodes, so that pages can migrate.
 append=numa=fake=2
 while getopts k:a:t:T: opt; do
