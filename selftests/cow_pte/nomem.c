@@ -1911,9 +1911,9 @@ static unsigned int protect_with_few(char *p)
 		if (!ret)
 			break;
 		check(ret == ENOMEM && failed, "mprotect: %s", strerror(ret));
-		if (failed > most)
+		/* a table that is copied already is no change, the split may still fail */
+		if (own_breaks() == breaks && failed > most)
 			most = failed;
-		check(own_breaks() == breaks, "mprotect failed, and the table was copied");
 		entries_of(p, now);
 		check(!memcmp(old, now, sizeof(old)), "mprotect failed, the entries changed");
 		layout(p, now_layout);
