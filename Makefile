@@ -51,7 +51,7 @@ help:
 #:   make kernel     build FLAVOUR=vm, debug, kcsan or gdb     14 cold, 2 warm
 #:   make boot       a shell in the VM, FLAVOUR= as above                    0.2
 #:   make run        the main job: fork times, redis          30 cold, 12 warm
-#:   make test       harness and selftests, flavour debug     40 cold, 10 warm
+#:   make test       harness and selftests, flavour debug     50 cold, 22 warm
 #:   make full       all of the long ones below, one after the other; NAMES=   hours
 #:
 #: Tests:
@@ -64,7 +64,7 @@ help:
 #:   make userland   Debian programs with sharing for all of them             25
 #:   make mmtests    the kernel's own mm selftests, unpatched and sharing     45
 #:   make kselftest  the tests as a part of a kernel tree                      3
-#:   make model      check the model of the protocol with spin                 1
+#:   make model      check the model of the protocol with spin                 3
 #:
 #: Figures:
 #:   make bench      every figure, unpatched and patched; ARGS="quick base on",

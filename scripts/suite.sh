@@ -27,7 +27,7 @@ trap 'exit 130' INT TERM
 
 lock_build
 rm -f "$BUILD/summary"
-note "about 40 minutes the first time, 10 when the kernel is built"
+note "about 50 minutes the first time, 22 when the kernel is built"
 "$TOP/scripts/deps.sh"
 "$TOP/scripts/apply.sh"
 "$TOP/scripts/build.sh" debug
