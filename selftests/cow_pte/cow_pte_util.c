@@ -128,11 +128,18 @@ void done(void)
 
 /* Processes */
 
+/*
+ * The table with the thread's own data (errno, and the area of rseq, where the kernel
+ * writes whenever it has moved or preempted a thread) is shared by a fork too.  Parent
+ * and child write there at once, so that this break and this reuse do not come while a
+ * case counts.
+ */
 pid_t xfork(void)
 {
 	pid_t pid = fork();
 
 	check(pid >= 0, "fork");
+	__atomic_store_n(&errno, 0, __ATOMIC_RELAXED);
 	return pid;
 }
 
