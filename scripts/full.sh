@@ -22,6 +22,7 @@ check             -          check.sh
 docs              -          docs.sh
 model             -          model.sh
 test              -          suite.sh
+thp               debug      test.sh -T 7200 -a COW_PTE_TEST_THP=1
 kselftest         debug      kselftest.sh
 check-each        vm         check-each.sh
 check-each-test   -          check-each.sh test
