@@ -234,7 +234,7 @@ compare)
 	for d in "$2" "$3"; do
 		[ -f "$d/bench.csv" ] || die 2 "$d/bench.csv is not there: run 'make bench'"
 		medians "$d"
-		grep -h '^[a-z]*: .*series' "$d/about.txt" 2>/dev/null | sed "s|^|$d: |" || true
+		grep -h '^[a-z]*: .*config' "$d/about.txt" 2>/dev/null | sed "s|^|$d: |" || true
 	done
 	awk -F, -v first="$2" -v second="$3" '
 		{ k = $1 "," $2 "," $3 "," $4 }
@@ -285,9 +285,12 @@ done
 	for kind in base off on; do
 		case " ${kinds[*]} " in
 		*" $kind "*)
-			printf '%s: %s, config %s, series %s%s\n' "$kind" \
+			# The base has no series, and is kept when there is a new one.
+			series=", series $(which_series)"
+			[ "$kind" != base ] || series=''
+			printf '%s: %s, config %s%s%s\n' "$kind" \
 				"$(cat "${kernel[$kind]%/arch/*}/include/config/kernel.release" 2>/dev/null)" \
-				"$(sha256sum <"${kernel[$kind]%/arch/*}/.config" | cut -c 1-16)" "$(which_series)" "${ONLY:+, ONLY=\"$ONLY\"}"
+				"$(sha256sum <"${kernel[$kind]%/arch/*}/.config" | cut -c 1-16)" "$series" "${ONLY:+, ONLY=\"$ONLY\"}"
 			;;
 		*) grep "^$kind: " "$out/about.txt" 2>/dev/null || true ;;
 		esac

@@ -145,6 +145,8 @@ long event_delta(const struct events *since, enum cow_event ev);
  * the kernel cannot do that.
  */
 #define WINDOW_COPY	0x04	/* copy complete, not published, lock held */
+#define WINDOW_LEAVE	0x08	/* PMD entry changed, TLBs not flushed */
+#define WINDOW_DROP	0x10	/* TLBs flushed, sharer not dropped */
 #define WINDOW_INPLACE	0x80	/* about to change an entry for all, lock held */
 #define WINDOW_CLEARED	0x100	/* entry cleared for all, new one not set, lock held */
 bool delay_windows(unsigned int us, unsigned int points);

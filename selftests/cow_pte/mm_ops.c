@@ -2324,6 +2324,57 @@ static void gone_at_once(void)
 	}
 }
 
+static void *drop_all(void *p)
+{
+	arrive(DID);
+	madvise(p, BLOCK, MADV_DONTNEED);
+	return NULL;
+}
+
+/*
+ * A thread drops a block, which gets an empty table; another one drops a page of it and
+ * finds nothing to do, but the first may not have flushed yet.  When the call of the
+ * second returns the page is gone all the same.
+ */
+static void gone_for_both(void)
+{
+	bool delays = delay_windows(20000, WINDOW_LEAVE);
+	unsigned int round;
+	uint64_t state = seed;
+
+	for (round = 0; round < rounds(30); round++) {
+		char *p = map_blocks(1);
+		volatile char *page = AT(5);
+		volatile uint64_t spin;
+		pthread_t thread;
+		pid_t pid;
+
+		fill(p, 0, BLOCK_PAGES, ORIGIN);
+		steps_reset();
+		pid = fork_sharing(1);
+		if (!pid) {
+			await(LEAVE, 1);
+			verify(p, 0, BLOCK_PAGES, ORIGIN);
+			done();
+		}
+		check(!pthread_create(&thread, NULL, drop_all, p), "pthread_create");
+		*page;
+		await(DID, 1);
+		for (spin = rnd(&state) % 100000; spin; spin--)
+			;
+		*page;
+		madvise((char *)page, PAGE, MADV_DONTNEED);
+		check(!*page, "round %u: a page could be read after MADV_DONTNEED", round);
+		pthread_join(thread, NULL);
+		verify(p, 0, BLOCK_PAGES, OWNER_ZERO);
+		arrive(LEAVE);
+		join(pid);
+		unmap_blocks(p, 1);
+	}
+	delay_windows(0, 0);
+	note("%u rounds%s", round, delays ? ", with delays" : "");
+}
+
 /*
  * The last two sharers leave at the same moment, and the file is truncated while
  * they do: as long as a page is mapped, truncation finds where.
@@ -2415,6 +2466,7 @@ static const struct cow_case cases[] = {
 	{ "MADV_DONTNEED of blocks with unaligned ends", drop_many },
 	{ "MADV_DONTNEED, written, dropped again", drop_and_write },
 	{ "gone at once", gone_at_once },
+	{ "gone at once for two who drop it", gone_for_both },
 	{ "MADV_DONTNEED beside living neighbours", drop_beside_living },
 	{ "MADV_FREE", madv_free },
 	{ "munmap of pages with neighbours", unmap_pages },

@@ -46,6 +46,9 @@ enum { READY, GO, DID };
 #define HOLE		7UL	/* this page of each block was never touched */
 #define MAX_NTH		200
 
+/* "Y": only allocations from caches that are marked, of which there is none, can fail */
+#define SLAB_FILTER	"/sys/kernel/debug/failslab/cache-filter"
+
 static const char *const injectors[] = { "failslab", "fail_page_alloc" };
 
 static void inject_setting(const char *name, const char *value, bool must)
@@ -76,6 +79,7 @@ static void needs_injection(void)
 	inject_setting("verbose", "0", true);
 	write_file("/sys/kernel/debug/fail_page_alloc/ignore-gfp-highmem", "N");
 	write_file("/sys/kernel/debug/fail_page_alloc/min-order", "0");
+	write_file(SLAB_FILTER, "N");
 }
 
 static int nth_fd = -1;
@@ -767,6 +771,68 @@ OP_CASE(free_several, .split = true)
 OP_CASE(move, .at = 50, .gap = 20)
 OP_CASE(move_block, .at = 3 * BLOCK_PAGES, .gap = BLOCK_PAGES)
 OP_CASE(move_pages, .at = 3 * BLOCK_PAGES, .gap = BLOCK_PAGES)
+
+/*
+ * To where nothing was touched, beside what was: the table there is broken before the
+ * destination is unmapped.  Only pages fail here, as for the kernel's own objects plain
+ * mremap() fails after it has unmapped the destination.
+ */
+static void nomem_move_beside(void)
+{
+	const unsigned long from = 10, to = BLOCK_PAGES + 300, len = 64;
+	unsigned int nth, failed = 0, reported = 0;
+	char *p;
+
+	needs_injection();
+	if (write_file(SLAB_FILTER, "Y"))
+		skip_case("no " SLAB_FILTER);
+	p = map_blocks(2);
+	fill(p, 0, BLOCK_PAGES, ORIGIN);
+	fill(p, BLOCK_PAGES, 256, ORIGIN);
+	for (nth = 1; ; nth++) {
+		pid_t pid;
+
+		check(nth < MAX_NTH, "no end of failures");
+		slots[0] = slots[1] = 0;
+		pid = fork_sharing(2);
+		if (!pid) {
+			unsigned long i;
+			char *ret;
+
+			arm(0);
+			arm(nth);
+			ret = mremap(AT(from), len * PAGE, len * PAGE,
+				     MREMAP_MAYMOVE | MREMAP_FIXED, AT(to));
+			slots[0] = disarm();
+			if (ret == MAP_FAILED) {
+				check(errno == ENOMEM && slots[0], "mremap: %s",
+				      strerror(errno));
+				slots[1] = 1;
+				check(!msync(AT(to), len * PAGE, MS_ASYNC),
+				      "page %u: the destination is not mapped any more", nth);
+				verify(p, 0, BLOCK_PAGES + 256, ORIGIN);
+				ret = mremap(AT(from), len * PAGE, len * PAGE,
+					     MREMAP_MAYMOVE | MREMAP_FIXED, AT(to));
+			}
+			check(ret == AT(to), "mremap: %s", strerror(errno));
+			for (i = 0; i < len; i++)
+				check(page_is(AT(to + i), from + i, ORIGIN),
+				      "moved page %lu", i);
+			done();
+		}
+		join(pid);
+		failed += slots[0];
+		reported += slots[1];
+		if (!slots[0])
+			break;
+	}
+	write_file(SLAB_FILTER, "N");
+	note("%u pages failed, %u times the operation did", failed, reported);
+	check(reported >= 2, "%u failures were reported", reported);
+	verify(p, 0, BLOCK_PAGES + 256, ORIGIN);
+	unmap_blocks(p, 2);
+}
+
 OP_CASE(lock, .also = EAGAIN)
 OP_CASE(lock_all)
 OP_CASE(vm_write, .also = EFAULT)
@@ -2038,6 +2104,7 @@ static const struct cow_case cases[] = {
 	{ "MADV_FREE of several mappings", nomem_free_several },
 	{ "mremap", nomem_move },
 	{ "mremap of a block", nomem_move_block },
+	{ "mremap beside what was touched", nomem_move_beside },
 	{ "MREMAP_DONTUNMAP", nomem_move_pages },
 	{ "mlock", nomem_lock },
 	{ "mlockall", nomem_lock_all },

@@ -34,8 +34,6 @@
 #define AT(n)		(p + (n) * PAGE)
 #define DELAY		"/sys/kernel/debug/cow_pte/delay_us"
 #define POINTS		"/sys/kernel/debug/cow_pte/delay_points"
-/* COW_PTE_WINDOW_LEAVE in mm/cow_pte.c: no entry points to the table, no TLB is flushed */
-#define WINDOW_LEAVE	"0x8"
 
 /* Memory before a round of one mm is of ORIGIN or OTHER in turn. */
 enum { ORIGIN = 1, OTHER, MINE = 5, LATER = 7, FILE_DATA = 9, FIRST_WRITE = 10 };
@@ -473,7 +471,7 @@ static void freed_under_reader(void)
 	run_on(0);
 	if (delay >= 0)
 		write_file(DELAY, "%d", 20000);
-	write_file(POINTS, WINDOW_LEAVE);
+	write_file(POINTS, "%#x", WINDOW_LEAVE);
 	for (round = 0; round < rounds(40); round++) {
 		uint64_t wait_b = rnd(&state) % 100000;
 		char *p = map_blocks(NR), *q = map_blocks(NR);
