@@ -30,7 +30,7 @@ mend() {
 	[ -z "$now" ] || git_linux apply -R "$now"
 	now=
 }
-trap 'mend; [ -z "$child" ] || kill "$child"; rm -f "$image"' EXIT
+trap 'mend; [ -z "$child" ] || kill "$child" 2>/dev/null || true; rm -f "$image"' EXIT
 
 # result: wait for the tests that run, and say whether they have noticed.
 caught=0 missed=0 tested=''

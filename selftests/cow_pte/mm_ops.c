@@ -541,6 +541,48 @@ static void dontunmap_view(char *p)
 }
 CASE(dontunmap, 2)
 
+/*
+ * To a hole in a block that is shared, which the kernel finds by a hint, so that nothing
+ * is unmapped there before.
+ */
+static void move_into_hole(void)
+{
+	const unsigned long from = 40, len = 20, hole = BLOCK_PAGES + 100;
+	char *p = map_blocks(2), *ret;
+	unsigned long i;
+	long before;
+	pid_t pid;
+
+	fill(p, 0, 2 * BLOCK_PAGES, ORIGIN);
+	check(!munmap(AT(hole), len * PAGE), "munmap");
+	steps_reset();
+	pid = fork_sharing(2);
+	if (!pid) {
+		errno = 0;
+		before = own_breaks();
+		ret = mremap(AT(from), len * PAGE, len * PAGE,
+			     MREMAP_MAYMOVE | MREMAP_DONTUNMAP, AT(hole));
+		if (ret == MAP_FAILED && errno == EINVAL)
+			skip_case("no MREMAP_DONTUNMAP");
+		check(ret == AT(hole), "moved to %p, not to %p", ret, AT(hole));
+		expect_own_breaks(before, 2);
+		for (i = 0; i < len; i++)
+			check(page_is(AT(hole + i), from + i, ORIGIN), "moved page %lu", i);
+		fill(p, hole, len, ACTOR);
+		verify(p, from, len, OWNER_ZERO);
+		verify(p, 0, from, ORIGIN);
+		verify(p, from + len, hole - from - len, ORIGIN);
+		done();
+	}
+	join(pid);
+	check(mmap(AT(hole), len * PAGE, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == AT(hole), "mmap");
+	verify(p, hole, len, OWNER_ZERO);
+	verify(p, 0, hole, ORIGIN);
+	verify(p, hole + len, 2 * BLOCK_PAGES - hole - len, ORIGIN);
+	unmap_blocks(p, 2);
+}
+
 /* mremap that shrinks, then grows in place. */
 static void resize_act(char *p)
 {
@@ -2479,6 +2521,7 @@ static const struct cow_case cases[] = {
 	{ "mremap of a block away and back", move_away },
 	{ "mremap of a GiB, shared again", move_gib },
 	{ "mremap with MREMAP_DONTUNMAP", dontunmap },
+	{ "mremap into a hole of a shared block", move_into_hole },
 	{ "mremap that shrinks and grows", resize },
 	{ "mlock and munlock", lock },
 	{ "mlockall", lock_all },
