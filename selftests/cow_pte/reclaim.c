@@ -861,77 +861,6 @@ static void full_group_is_read(void)
 	unmap_blocks(p, NR);
 }
 
-/*
- * Reclaim spares pages that only a process maps that is about to exit.  A page of a
- * table that this process shares is mapped once too, and is not such a page: it can
- * be reclaimed while the exit takes its time over what lies below.
- */
-static void exit_keeps_nothing(void)
-{
-	const unsigned long below = 800, few = 40;
-	struct events before;
-	long gone = 0, out = 0;
-	unsigned long b, i;
-	pid_t parent;
-	char *p;
-
-	if (plain)
-		skip_case("no tables are shared");
-	if (!have_swap())
-		skip_case("no swap");
-	if (!delay_windows(0, 0))
-		skip_case("no delays in this kernel");
-	cgroup_enter();
-	steps_reset();
-	parent = xfork();
-	if (!parent) {
-		pid_t child;
-
-		p = map_blocks(below + NR);
-		/* pages of zeroes, which reclaim does not know */
-		for (b = 0; b < below; b++)
-			read_pages(p, b * BLOCK_PAGES, few);
-		p += below * BLOCK;
-		fill_blocks(p, ORIGIN);
-		child = fork_sharing(below + NR);
-		if (!child) {
-			slots[0] = getpid();
-			slots[1] = (unsigned long)p;
-			arrive(READY);
-			await(LEAVE, 1);
-			verify_blocks(p, ORIGIN);
-			fill_blocks(p, CHILD);
-			verify_blocks(p, CHILD);
-			arrive(DONE);
-			done();
-		}
-		await(GO, 1);
-		done();
-	}
-	await(READY, 1);
-	p = (char *)slots[1];
-	check(delay_windows(20000, WINDOW_DROP), "delays");
-	events_get(&before);
-	arrive(GO);
-	/* it lets go in the order of addresses, and in groups */
-	while (event_delta(&before, EV_DETACH) < 100)
-		usleep(1000);
-	while (!out && gone < (long)below) {
-		cgroup_write("memory.reclaim", "1M");
-		for (b = 0; b < NR; b++)
-			for (i = 0; i < FEW; i += 8)
-				out += !!(pagemap(slots[0], p + b * BLOCK + i * PAGE) & PM_SWAP);
-		gone = event_delta(&before, EV_DETACH);
-	}
-	delay_windows(0, 0);
-	note("%ld tables let go of, %ld of %lu pages in swap", gone, out, NR * FEW / 8);
-	check(gone < (long)below, "nothing was reclaimed as long as a sharer was leaving");
-	join(parent);
-	arrive(LEAVE);
-	await(DONE, 1);
-	wait_gone(slots[0]);
-}
-
 static void compaction_against_fork(void)
 {
 	const char *path = "/proc/sys/vm/compact_memory";
@@ -1220,7 +1149,6 @@ static const struct cow_case cases[] = {
 	{ "a full cgroup drops blocks", full_group_drops },
 	{ "a full cgroup and KSM", full_group_merges },
 	{ "a full cgroup is read from outside", full_group_is_read },
-	{ "a sharer that exits keeps nothing", exit_keeps_nothing },
 	{ "compaction against fork", compaction_against_fork },
 	{ "move_pages of shared pages", migrate_shared },
 	{ "a read of pages that move", read_migrating },

@@ -913,6 +913,106 @@ static void lru_gen(void)
 	watched(lru_gen_start, lru_gen_stop, NULL);
 }
 
+/*
+ * Evict from the generations of the case's cgroup that are old enough; but not on behalf
+ * of a cgroup, for which mms that exit are nobody's.
+ */
+static void lru_gen_evict(unsigned int pages)
+{
+	static struct lruvec v[NR_LRUVECS];
+	unsigned int nr = lru_gen_read(v), i;
+	unsigned long memcg = 0, id;
+	FILE *f = fopen(LRU_GEN, "r");
+	char line[256], path[200];
+
+	check(f, LRU_GEN ": %s", strerror(errno));
+	while (fgets(line, sizeof(line), f))
+		if (sscanf(line, "memcg %lu %199s", &id, path) == 2 &&
+		    strrchr(path, '/') && !strcmp(strrchr(path, '/'), strrchr(cgroup, '/')))
+			memcg = id;
+	fclose(f);
+	check(memcg, "the LRU does not know %s", cgroup);
+	for (i = 0; i < nr; i++)
+		if (v[i].memcg == memcg)
+			write_file(LRU_GEN, "- %lu %lu %lu 200 %u", memcg, v[i].node,
+				   v[i].gen - 2, pages);
+}
+
+/*
+ * Reclaim spares pages that only a process maps that is about to exit.  A page of a
+ * table that this process shares is mapped once too, and is not such a page: it can
+ * be reclaimed while the exit takes its time over what lies below.
+ */
+static void exit_keeps_nothing(void)
+{
+	const unsigned long below = 800, few = 40;
+	struct events before;
+	long gone = 0, out = 0;
+	unsigned long b, i;
+	pid_t parent;
+	char *p;
+
+	if (plain)
+		skip_case("no tables are shared");
+	if (!have_swap())
+		skip_case("no swap");
+	if (!delay_windows(0, 0))
+		skip_case("no delays in this kernel");
+	if (write_file("/sys/kernel/mm/lru_gen/enabled", "y"))
+		skip_case("no multi-gen LRU");
+	cgroup_enter();
+	steps_reset();
+	parent = xfork();
+	if (!parent) {
+		pid_t child;
+
+		p = map_blocks(below + NR);
+		/* pages of zeroes, which reclaim does not know */
+		for (b = 0; b < below; b++)
+			read_pages(p, b * BLOCK_PAGES, few);
+		p += below * BLOCK;
+		fill(p, 0, PAGES, ORIGIN);
+		child = fork_sharing(below + NR);
+		if (!child) {
+			slots[0] = getpid();
+			slots[1] = (unsigned long)p;
+			arrive(READY);
+			await(LEAVE, 1);
+			verify(p, 0, PAGES, ORIGIN);
+			fill(p, 0, PAGES, ACTOR);
+			verify(p, 0, PAGES, ACTOR);
+			arrive(WROTE);
+			done();
+		}
+		await(DID, 1);
+		done();
+	}
+	await(READY, 1);
+	p = (char *)slots[1];
+	for (i = 0; i < 5; i++)
+		lru_gen_age();
+	check(delay_windows(20000, WINDOW_DROP), "delays");
+	events_get(&before);
+	arrive(DID);
+	/* it lets go in the order of addresses, and in groups */
+	while (event_delta(&before, EV_DETACH) < 100)
+		usleep(1000);
+	while (!out && gone < (long)below) {
+		lru_gen_evict(256);
+		for (i = 0; i < PAGES; i += 8)
+			out += !!(pagemap(slots[0], AT(i)) & PM_SWAP);
+		gone = event_delta(&before, EV_DETACH);
+	}
+	delay_windows(0, 0);
+	write_file("/sys/kernel/mm/lru_gen/enabled", "n");
+	note("%ld tables let go of, %ld of %lu pages in swap", gone, out, PAGES / 8);
+	check(gone < (long)below, "nothing was reclaimed as long as a sharer was leaving");
+	join(parent);
+	arrive(LEAVE);
+	await(WROTE, 1);
+	wait_gone(slots[0]);
+}
+
 /* ---- advice from outside, reaping, time namespaces, huge pages ---- */
 
 /* All of it is done, or @err; exactly @breaks tables of @pid are copied for it. */
@@ -1626,6 +1726,7 @@ static const struct cow_case cases[] = {
 	{ "DAMON", damon },
 	{ "NUMA balancing", numa_balancing },
 	{ "multi-gen LRU", lru_gen },
+	{ "a sharer that exits keeps nothing", exit_keeps_nothing },
 	{ "process_madvise", advise_other },
 	{ "OOM reaper", reaped },
 	{ "time namespace", time_namespace },
