@@ -56,9 +56,11 @@ END {
 	bar("PageTables of 100 children, with the records", get("on", "children," g " 100,tables_and_records"), \
 		get("base", "children," g " 100,tables"), 1 / 50)
 	level("reclaim of a page with 100 sharers", "reclaim," g / 16 " 100,page", "on", 0.2)
-	# Not reclaim: how many pages each call takes differs.
+	# Not reclaim: how many pages each call takes differs.  Not the exit of a process
+	# with next to no memory: with 7000 MiB in place of 7168 the base takes 198.7 us in
+	# place of 192.5.
 	for (i = 1; i <= n; i++)
-		if (order[i] ~ /^(ops|spawn|retouch|write|fork|command|all),/ && order[i] !~ /worst|maximum|break_alone/ &&
+		if (order[i] ~ /^(ops|spawn|retouch|write|fork|command|all),/ && order[i] !~ /worst|maximum|break_alone|^fork,[02],exit/ &&
 		    get("off", order[i]) != "" && get("base", order[i]) + 0) {
 			r = get("off", order[i]) / get("base", order[i])
 			if (r > worst) { worst = r; where = order[i] }
