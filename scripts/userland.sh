@@ -7,9 +7,10 @@
 #   FILE.job    shell scripts that are jobs too; without any, all of selftests/userland
 #
 # The guest reads this machine's root directory over 9p and writes to memory.  Each
-# job of selftests/userland (shell, package tools, compiler, Python, Redis, others)
-# is done with vm.cow_pte=0 and with vm.cow_pte=2 and must print the same.  One more job
-# compiles files of the kernel's mm/ with make -j4, as a build in out-FLAVOUR has done.
+# job of selftests/userland (shell, package tools, compiler, Python, Redis, gunicorn,
+# others) is done with vm.cow_pte=0 and with vm.cow_pte=2, and some by the launcher,
+# and must print the same.  One more job compiles files of the kernel's mm/ with
+# make -j4, as a build in out-FLAVOUR has done.
 #
 # Environment: LINUX, BUILD, MEM, CPUS, ACCEL as for vm.sh.
 # Exit status: that of judge.sh.
@@ -23,8 +24,10 @@ while getopts k: opt; do
 	*) die 2 "see --help" ;;
 	esac
 done
-need python3 perl git redis-server dpkg-deb
 shift $((OPTIND - 1))
+"$TOP/scripts/deps.sh" gunicorn
+programs=$("$TOP/scripts/programs.sh" | tail -n 1)
+[ -n "$programs" ] || exit 125
 mkdir -p "$BUILD/logs"
 logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-userland-XXXX")
 # kernel_job: the commands that have made the smaller objects of mm/ go into a makefile;
@@ -69,8 +72,8 @@ else
 	kernel_job
 	[ -f "$logs/kernel.job" ] || note "no kernel was built in $LINUX, or the guest cannot see it: its files are not compiled"
 fi
-note "about 25 minutes"
+note "about 30 minutes"
 vm -p '^(ok|not ok|# [a-z]+, vm)' -l "$logs" -k "$image" -t 5000 -T 5400 -v /:host "${files[@]}" \
-	test "$TOP/selftests/userland/userland" || true
+	-f "$programs/cow-pte:/bin/cow-pte" test "$TOP/selftests/userland/userland" || true
 grep -E '^# /tmp' "$logs/verdict.log" || true
 "$TOP/scripts/judge.sh" "$logs"
