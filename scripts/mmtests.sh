@@ -2,20 +2,61 @@
 # mmtests.sh - the kernel's own mm selftests, without the series and with sharing for all
 #
 # Usage: scripts/mmtests.sh [FLAVOUR]
+#        scripts/mmtests.sh compare [DIR]
 #
 # Builds tools/testing/selftests/mm of the patched tree, boots the unpatched kernel of
 # FLAVOUR (default vm), twice, and then the patched one with vm.cow_pte=2 and
 # vm.cow_pte_min_entries=1, runs the programs of selftests/userland/mm.list in each,
 # and compares exit statuses, failures and the number of what passed.  What a program
 # gives on the patched kernel it must have given in one of the runs without.  The
-# lists stay in build/mmtests.
+# lists (results.base1, .base2, .patched) are in build/mmtests then; those of the last
+# run for this version of the series are kept in selftests/userland/mm-results.
+# "compare" compares the lists of DIR (default: those that are kept) once more, without
+# a VM.
 #
 # Environment: LINUX, BUILD, MEM, CPUS, ACCEL as for vm.sh; RUNS="patched" leaves out
 # what has been run before.
-# Exit status: 0 the same, 1 not the same, 2 set-up, 5 a VM was lost, 125 a build failed.
+# Exit status: 0 the same, 1 not the same, 2 set-up or no lists, 5 a VM was lost, 125 a build failed.
 
 . "$(dirname "$0")/lib.sh"
 want_help "$@"
+# What a program gives with the series it must have given without it.
+compare() { # DIR
+	local f
+	for f in base1 base2 patched; do
+		[ -s "$1/results.$f" ] || die 2 "$1/results.$f is not there: run 'make mmtests'"
+	done
+	say "$(wc -l <"$1/results.patched") lines of results, $(grep -c 'exit status 0$' "$1/results.patched") programs without a failure"
+	awk -F'|' -v base1="$1/results.base1" -v base2="$1/results.base2" -v patched="$1/results.patched" '
+		function slurp(file, of,   line, f) {
+			while ((getline line < file) > 0) {
+				split(line, f, "|")
+				of[f[1]] = of[f[1]] substr(line, length(f[1]) + 2) "\n"
+				known[f[1]] = 1
+			}
+		}
+		BEGIN {
+			slurp(base1, b1); slurp(base2, b2); slurp(patched, p)
+			for (k in known) {
+				if (b1[k] != b2[k])
+					printf "not the same twice without the series: %s\n", k
+				if (p[k] != b1[k] && p[k] != b2[k]) {
+					print k
+					printf "without the series:\n%s", b1[k]
+					print "with it:"
+					printf "%s", p[k]
+					bad = 1
+				}
+			}
+			exit bad
+		}' || die 1 "not the same"
+	say "the same without the series and with it"
+}
+
+if [ "${1:-}" = compare ]; then
+	compare "${2:-$TOP/selftests/userland/mm-results}"
+	exit
+fi
 flavour=${1:-vm}
 "$TOP/scripts/deps.sh" libcap-dev libnuma-dev liburing-dev
 lock_build
@@ -45,29 +86,4 @@ for what in ${RUNS:-base1 base2 patched}; do
 	tr -d '\r' <"$logs/verdict.log" | sed -n 's/^result|//p' >"$out/results.$what"
 	tr -d '\r' <"$logs/verdict.log" | grep -E '^# (share|break)' | tail -n 1 || true
 done
-say "$(wc -l <"$out/results.patched") lines of results, $(grep -c 'exit status 0$' "$out/results.patched") programs without a failure"
-# What a program gives with the series it must have given without it.
-awk -F'|' -v base1="$out/results.base1" -v base2="$out/results.base2" -v patched="$out/results.patched" '
-	function slurp(file, of,   line, f) {
-		while ((getline line < file) > 0) {
-			split(line, f, "|")
-			of[f[1]] = of[f[1]] substr(line, length(f[1]) + 2) "\n"
-			known[f[1]] = 1
-		}
-	}
-	BEGIN {
-		slurp(base1, b1); slurp(base2, b2); slurp(patched, p)
-		for (k in known) {
-			if (b1[k] != b2[k])
-				printf "not the same twice without the series: %s\n", k
-			if (p[k] != b1[k] && p[k] != b2[k]) {
-				print k
-				printf "without the series:\n%s", b1[k]
-				print "with it:"
-				printf "%s", p[k]
-				bad = 1
-			}
-		}
-		exit bad
-	}' || die 1 "not the same"
-say "the same without the series and with it"
+compare "$out"

@@ -93,8 +93,6 @@ static unsigned int depth;
 static int data_fd = -1, direct_fd = -1;
 static volatile bool thread_stop;
 static pthread_t thread;
-/* a table may have gone with all that was in it, see op_dontneed() */
-static bool table_gone;
 /* The second thread has had all its operations. */
 static volatile bool second_idle;
 
@@ -116,7 +114,6 @@ enum slot {
 static struct result {
 	uint64_t path, hash;
 	long rss, pte;
-	bool table_gone;
 } *results;
 
 /* The operations of the main thread; the second one has half as many. */
@@ -313,25 +310,6 @@ static struct range pick_range(void)
 	return r;
 }
 
-/*
- * Where a whole table's worth of pages goes at once, a shared table is let go of, and the
- * process has none there until the next fault.  One that is its own would stay, empty.
- */
-static void pages_go(struct range r)
-{
-	unsigned long b, n;
-
-	for (b = r.first / BLOCK_PAGES; b <= (r.end - 1) / BLOCK_PAGES; b++) {
-		for (n = b * BLOCK_PAGES; n < (b + 1) * BLOCK_PAGES; n++)
-			if ((n < r.first || n >= r.end) &&
-			    ((n >= MAIN_PAGES && n < SECOND_FIRST) || n >= SECOND_END ||
-			     can(n, 0)))
-				break;
-		if (n == (b + 1) * BLOCK_PAGES)
-			table_gone = true;
-	}
-}
-
 /* The first page of the range that is not mapped, or its end. */
 static unsigned long hole_in(struct range r)
 {
@@ -488,8 +466,6 @@ static void op_dontneed(void)
 	expect(result(madvise(AT(r.first), r.nr * PAGE, lazily ? MADV_FREE : MADV_DONTNEED)),
 	       want);
 	r.end = n;
-	if (!lazily && r.end > r.first)
-		pages_go(r);
 	for (n = r.first; n < r.end; n++) {
 		if (!can(n, 0))
 			continue;
@@ -942,7 +918,6 @@ static void op_userfault(void)
 		return;
 	if (!protect) {
 		expect(result(madvise(AT(r.first), r.nr * PAGE, MADV_DONTNEED)), 0);
-		pages_go(r);
 		for (n = r.first; n < r.end; n++)
 			drop_page(n);
 	}
@@ -1689,7 +1664,6 @@ static void live(void)
 	r = &results[i];
 	r->path = path;
 	r->hash = mix3(hash, thread_hash, 5);
-	r->table_gone = table_gone;
 	if (!pressure) {
 		r->rss = arena_rss();
 		r->pte = status_kb(getpid(), "VmPTE");
@@ -1777,7 +1751,7 @@ static unsigned long run_both(unsigned long *processes)
 		check(a->rss == b->rss,
 		      "seed %" PRIu64 ", process %#" PRIx64 ": Rss %ld kB, without sharing %ld",
 		      seed, a->path, b->rss, a->rss);
-		check(a->pte == b->pte || (a->table_gone && a->pte > b->pte),
+		check(a->pte == b->pte,
 		      "seed %" PRIu64 ", process %#" PRIx64 ": VmPTE %ld kB, without sharing %ld",
 		      seed, a->path, b->pte, a->pte);
 	}
