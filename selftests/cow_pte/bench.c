@@ -159,9 +159,9 @@ static void bench_fork(size_t len, const char *kind)
 		sample[i] = fork_time(&leave[i]);
 		second[i] = fork_time(&leave[i]);
 	}
-	result("first", "us", median_us(sample, runs));
-	result("repeated", "us", median_us(second, runs));
-	result("exit", "us", median_us(leave, runs));
+	result("first", "us", midmean_us(sample, runs));
+	result("repeated", "us", midmean_us(second, runs));
+	result("exit", "us", midmean_us(leave, runs));
 }
 
 /*
