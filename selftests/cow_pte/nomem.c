@@ -833,6 +833,73 @@ static void nomem_move_beside(void)
 	unmap_blocks(p, 2);
 }
 
+/*
+ * What mremap() is to make shorter ends in another mapping, in the next block: the table
+ * there is broken before the destination is unmapped, too.  Only pages fail, as above.
+ */
+static void nomem_move_shorter(void)
+{
+	const unsigned long from = BLOCK_PAGES - 12, old = 24, len = 8;
+	const unsigned long to = 2 * BLOCK_PAGES + 100, end = 2 * BLOCK_PAGES + 256;
+	unsigned int nth, failed = 0, reported = 0;
+	char *p;
+
+	needs_injection();
+	if (write_file(SLAB_FILTER, "Y"))
+		skip_case("no " SLAB_FILTER);
+	p = map_blocks(3);
+	check(!madvise(AT(BLOCK_PAGES - 2), 100 * PAGE, MADV_DONTDUMP),
+	      "MADV_DONTDUMP: %s", strerror(errno));
+	fill(p, 0, end, ORIGIN);
+	for (nth = 1; ; nth++) {
+		pid_t pid;
+
+		check(nth < MAX_NTH, "no end of failures");
+		slots[0] = slots[1] = 0;
+		pid = fork_sharing(3);
+		if (!pid) {
+			unsigned long i;
+			char *ret;
+
+			arm(0);
+			arm(nth);
+			ret = mremap(AT(from), old * PAGE, len * PAGE,
+				     MREMAP_MAYMOVE | MREMAP_FIXED, AT(to));
+			slots[0] = disarm();
+			if (ret == MAP_FAILED) {
+				check(errno == ENOMEM && slots[0], "mremap: %s",
+				      strerror(errno));
+				slots[1] = 1;
+				check(!msync(AT(to), len * PAGE, MS_ASYNC),
+				      "page %u: the destination is not mapped any more", nth);
+				verify(p, 0, end, ORIGIN);
+				ret = mremap(AT(from), old * PAGE, len * PAGE,
+					     MREMAP_MAYMOVE | MREMAP_FIXED, AT(to));
+			}
+			check(ret == AT(to), "mremap: %s", strerror(errno));
+			for (i = 0; i < len; i++)
+				check(page_is(AT(to + i), from + i, ORIGIN),
+				      "moved page %lu", i);
+			for (i = from; i < from + old; i++)
+				check(msync(AT(i), PAGE, MS_ASYNC) && errno == ENOMEM,
+				      "page %lu is still mapped", i);
+			verify(p, 0, from, ORIGIN);
+			verify(p, from + old, to - from - old, ORIGIN);
+			done();
+		}
+		join(pid);
+		failed += slots[0];
+		reported += slots[1];
+		if (!slots[0])
+			break;
+	}
+	write_file(SLAB_FILTER, "N");
+	note("%u pages failed, %u times the operation did", failed, reported);
+	check(plain || reported >= 3, "%u failures were reported", reported);
+	verify(p, 0, end, ORIGIN);
+	unmap_blocks(p, 3);
+}
+
 OP_CASE(lock, .also = EAGAIN)
 OP_CASE(lock_all)
 OP_CASE(vm_write, .also = EFAULT)
@@ -2105,6 +2172,7 @@ static const struct cow_case cases[] = {
 	{ "mremap", nomem_move },
 	{ "mremap of a block", nomem_move_block },
 	{ "mremap beside what was touched", nomem_move_beside },
+	{ "mremap to what is shorter", nomem_move_shorter },
 	{ "MREMAP_DONTUNMAP", nomem_move_pages },
 	{ "mlock", nomem_lock },
 	{ "mlockall", nomem_lock_all },

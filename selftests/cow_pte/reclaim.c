@@ -15,6 +15,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -804,10 +805,9 @@ static void full_group_merges(void)
 	unmap_blocks(p, 1);
 }
 
-/* Compaction moves pages of shared tables while processes fork and write. */
 /*
- * Who reads the memory of a process in a full cgroup from outside may get an error,
- * and nobody is killed for the table that this read needs.
+ * Who reads the memory of a process in a full cgroup from outside pays for the table
+ * that this needs: the read succeeds, and nobody is killed.
  */
 static void full_group_is_read(void)
 {
@@ -855,12 +855,14 @@ static void full_group_is_read(void)
 	check(!kill, "%ld were killed for a read from outside", kill);
 	note("%ld of %lu reads failed, %ld times at the limit", failed, NR, max);
 	check(plain || max > 0, "the cgroup was not full");
+	check(!failed, "%ld reads failed", failed);
 	arrive(LEAVE);
 	join(pid);
 	verify_blocks(p, ORIGIN);
 	unmap_blocks(p, NR);
 }
 
+/* Compaction moves pages of shared tables while processes fork and write. */
 static void compaction_against_fork(void)
 {
 	const char *path = "/proc/sys/vm/compact_memory";
@@ -1095,11 +1097,51 @@ static void migrate_against_fork(void)
 }
 
 /*
- * A page that was read back from swap past the swap cache has a clean entry and no
- * copy in swap.  A child that does not want it, and says so with MADV_FREE, must not
- * make reclaim believe that nobody does.
+ * All pages go to swap, and are read back past the swap cache: the entries are clean
+ * and the copy in swap is gone.
  */
-static void lazily_freed(void)
+static void clean_by_swap(char *p)
+{
+	const unsigned long nr = BLOCK_PAGES;
+	unsigned long n, swapped = 0;
+
+	check(!madvise(p, BLOCK, MADV_PAGEOUT), "MADV_PAGEOUT: %s", strerror(errno));
+	for (n = 0; n < nr; n++)
+		swapped += pagemap(0, AT(n)) >> 62 & 1;
+	if (swapped < nr / 2)
+		skip_case("%lu of %lu pages went to swap", swapped, nr);
+	verify(p, 0, nr, ORIGIN);
+}
+
+/*
+ * All pages are pinned for reading while a child has them too: each is replaced by a
+ * copy with a clean entry.
+ */
+static void clean_by_unsharing(char *p)
+{
+	static char buffer[BLOCK];
+	struct iovec to = { buffer, BLOCK }, from = { p, BLOCK };
+	pid_t pid;
+
+	slots[LEAVE] = 0;
+	pid = xfork();
+	if (!pid) {
+		await(LEAVE, 1);
+		done();
+	}
+	check(process_vm_readv(getpid(), &to, 1, &from, 1, 0) == (ssize_t)BLOCK,
+	      "process_vm_readv: %s", strerror(errno));
+	arrive(LEAVE);
+	join(pid);
+	verify(p, 0, BLOCK_PAGES, ORIGIN);
+}
+
+/*
+ * A page with a clean entry may still be the only one with its data.  A child that does
+ * not want it, and says so with MADV_FREE, must not make reclaim believe that nobody
+ * does.
+ */
+static void lazily_freed_after(void (*clean)(char *p))
 {
 	const unsigned long nr = BLOCK_PAGES;
 	int mode;
@@ -1109,17 +1151,11 @@ static void lazily_freed(void)
 	for (mode = 0; mode < 2; mode++) {
 		char *p = map_blocks(1);
 		struct events events;
-		unsigned long n, swapped = 0;
 		pid_t pid;
 
 		set_mode(mode);
 		fill(p, 0, nr, ORIGIN);
-		check(!madvise(p, BLOCK, MADV_PAGEOUT), "MADV_PAGEOUT: %s", strerror(errno));
-		for (n = 0; n < nr; n++)
-			swapped += pagemap(0, AT(n)) >> 62 & 1;
-		if (swapped < nr / 2)
-			skip_case("%lu of %lu pages went to swap", swapped, nr);
-		verify(p, 0, nr, ORIGIN);
+		clean(p);
 		events_get(&events);
 		pid = mode ? fork_sharing(1) : xfork();
 		if (!pid) {
@@ -1135,9 +1171,20 @@ static void lazily_freed(void)
 	}
 }
 
+static void lazily_freed(void)
+{
+	lazily_freed_after(clean_by_swap);
+}
+
+static void lazily_freed_copies(void)
+{
+	lazily_freed_after(clean_by_unsharing);
+}
+
 static const struct cow_case cases[] = {
 	{ "swap-out in place", swap_out },
 	{ "pages that a child does not want", lazily_freed },
+	{ "copies that a child does not want", lazily_freed_copies },
 	{ "sharers leave with pages in swap", exit_swapped },
 	{ "swapoff", swap_off },
 	{ "swapoff spares what has no swap", swap_off_spares },
