@@ -976,6 +976,47 @@ static void fork_that_fails(void)
 }
 
 /*
+ * A mapping that was read and never written to is empty in the child, as after any fork,
+ * also where it has a block in common with one that was: the zero pages do not come along.
+ * One that was not even read does not keep its block from being shared.
+ */
+static void only_read(void)
+{
+	const unsigned long half = BLOCK_PAGES / 2;
+	struct events before;
+	unsigned long n;
+	char *p = map_blocks(2);
+	pid_t pid;
+
+	/* mappings of their own */
+	for (n = 0; n < 2 * BLOCK_PAGES; n += BLOCK_PAGES) {
+		check(!madvise(p + n * PAGE, half * PAGE, MADV_DONTDUMP), "MADV_DONTDUMP: %s",
+		      strerror(errno));
+		fill(p, n + half, half, ORIGIN);
+	}
+	read_pages(p, 3, 200);
+	check(pagemap(0, p + 3 * PAGE) >> 63, "page 3 was read and is not there");
+	events_get(&before);
+	pid = fork_sharing(1);
+	if (!pid) {
+		for (n = 0; n < half; n++)
+			check(!(pagemap(0, p + n * PAGE) >> 63), "page %lu is there", n);
+		fill(p, 5, 1, CHILD);
+		verify(p, 6, half - 6, OWNER_ZERO);
+		verify(p, BLOCK_PAGES, half, OWNER_ZERO);
+		verify(p, half, half, ORIGIN);
+		done();
+	}
+	if (!plain)
+		expect_events(&before, EV_FB_VMA, >=, 1);
+	join(pid);
+	verify(p, 0, half, OWNER_ZERO);
+	verify(p, half, half, ORIGIN);
+	verify(p, BLOCK_PAGES + half, half, ORIGIN);
+	unmap_blocks(p, 2);
+}
+
+/*
  * Blocks with one page, with zero pages only, with nothing, and with a mixture
  * keep their content, and untouched pages read as zero on both sides.
  */
@@ -1415,6 +1456,7 @@ static const struct cow_case cases[] = {
 	{ "child exits or execs at once", child_exits_or_execs },
 	{ "fork that fails", fork_that_fails },
 	{ "sparse blocks and zero pages", sparse_blocks },
+	{ "zero pages that were only read", only_read },
 	{ "holes are filled for one process only", holes },
 	{ "swap entries", swap_entries },
 	{ "private file mapping", private_file },

@@ -961,6 +961,14 @@ static void nomem_fork(void)
 	/* the sharers of all blocks are one allocation; their tables stay */
 	expect_events(&before, EV_FB_NOMEM, >=, 1);
 	expect_events(&before, EV_SHARE, >=, (long)NR);
+	/*
+	 * What was shared was let go of, or copied, also where fork() failed.  More may
+	 * be: of the tables that this process has in common with who forked it.
+	 */
+	check(event_delta(&before, EV_SHARE) <=
+	      event_delta(&before, EV_BREAK) + event_delta(&before, EV_DETACH),
+	      "share %ld, break %ld, detach %ld", event_delta(&before, EV_SHARE),
+	      event_delta(&before, EV_BREAK), event_delta(&before, EV_DETACH));
 	unmap_blocks(p, NR);
 }
 
