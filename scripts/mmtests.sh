@@ -9,14 +9,15 @@
 # vm.cow_pte_min_entries=1, runs the programs of selftests/userland/mm.list in each,
 # and compares exit statuses, failures and the number of what passed.  What a program
 # gives on the patched kernel it must have given in one of the runs without.  The
-# lists (results.base1, .base2, .patched) are in build/mmtests then; those of the last
-# run for this version of the series are kept in selftests/userland/mm-results.
+# lists (results.base1, .base2, .patched) are in build/mmtests then; those of the run
+# that Documentation/testing.md tells of are kept in selftests/userland/mm-results.
 # "compare" compares the lists of DIR (default: those that are kept) once more, without
 # a VM.
 #
 # Environment: LINUX, BUILD, MEM, CPUS, ACCEL as for vm.sh; RUNS="patched" leaves out
 # what has been run before.
-# Exit status: 0 the same, 1 not the same, 2 set-up or no lists, 5 a VM was lost, 125 a build failed.
+# Exit status: 0 the same, 1 not the same, 2 set-up or no lists, 5 a VM was lost, 125 a
+# build failed.
 
 . "$(dirname "$0")/lib.sh"
 want_help "$@"
