@@ -786,8 +786,8 @@ static void move_whole_or_not(char *p, unsigned long blocks, unsigned long end,
 	if (write_file(SLAB_FILTER, "Y"))
 		skip_case("no " SLAB_FILTER);
 	/*
-	 * Twice: KASAN needs a page now and then, and where that is the nth one a table
-	 * is passed over.
+	 * Twice: where the nth page is one that is not needed each time (for stack
+	 * traces, say), a table is passed over.
 	 */
 	for (nth = 1; passes; nth++) {
 		pid_t pid;
