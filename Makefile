@@ -79,7 +79,7 @@ help:
 #:   make docs       do the kernel's documents build, without a new warning?   5
 #:   make versions   which 6.12.y does it apply to; ARGS="TREE..."             2
 #:   make export     patches/ from the branch                                0.1
-#:   make mbox       the series as one file for git am                       0.2
+#:   make mbox       the series as one file for git am; ARGS=--selftests    0.2
 #:   make deb        packages of a patched kernel; CONFIG=FILE LOCALMOD=1    hours
 #:   make clean      remove the objects; make distclean removes build/       0.1
 #:
@@ -140,7 +140,7 @@ compare document:
 
 .PHONY: mbox deb
 mbox deb: apply
-	@$(S)/$@.sh
+	@$(S)/$@.sh $(ARGS)
 
 .PHONY: model
 model: deps
