@@ -7,8 +7,9 @@
 # Checks out one commit of the branch after the other beside build/linux and
 # compiles what the series touches, once with CONFIG_COW_PTE=y, from the patch on that
 # brings it, and once without.  What a patch touches is compiled with W=1 and looked at
-# by sparse before and after: there must be no new warning.  tools/mm is built too.
-# FLAVOUR (default vm) gives the configuration.  About 30 minutes.
+# by sparse before and after, both ways: there must be no new warning.  tools/mm is
+# built too, and at the end a whole kernel without CONFIG_COW_PTE; one with it is what
+# "make kernel" builds.  FLAVOUR (default vm) gives the configuration.  About 40 minutes.
 #
 # "test" builds the flavour debug of each commit from the one on in which fork shares
 # tables, and runs selftests on it (default: fork interface).  About 30 minutes more.
@@ -90,17 +91,18 @@ configure() { # y|n
 }
 # Warnings of gcc (W=1) and sparse for some files of the tree as it is, without the
 # numbers of the lines.
-warnings() { # FILE...
-	local f objects=()
+warnings() { # y|n FILE...
+	local f objects=() out=$tree/out-$1 with=${has:+$1}
+	shift
 	for f; do
 		[ -f "$tree/$f" ] || continue
-		# What is not configured yet has no object.
-		case $f in mm/cow_pte.c) [ -n "$has" ] || continue ;; esac
+		# What is not configured, or not yet, has no object.
+		case $f in mm/cow_pte.c) [ "$with" = y ] || continue ;; esac
 		touch "$tree/$f"
 		objects+=("${f%.c}.o")
 	done
 	# sparse fails when it says "error", which is compared; anything else is no answer.
-	[ ${#objects[@]} -eq 0 ] || kbuild "$tree/out-y" W=1 C=1 "${objects[@]}" >"$BUILD/each.warnings" 2>&1 ||
+	[ ${#objects[@]} -eq 0 ] || kbuild "$out" W=1 C=1 "${objects[@]}" >"$BUILD/each.warnings" 2>&1 ||
 		grep -q 'error:' "$BUILD/each.warnings" ||
 		die 125 "patch $n: ${objects[*]} do not build with W=1 C=1, see $BUILD/each.warnings"
 	# sparse does not know that pte_offset_map() has taken the RCU read lock, and blames
@@ -117,25 +119,31 @@ for c in "${commits[@]}"; do
 	mapfile -t touched < <(git_linux diff --name-only "$c^" "$c" -- 'mm/*.c' 'fs/*.c' 'kernel/*.c' 'arch/x86/mm/*.c')
 	if [ $n -eq 1 ]; then
 		git_plain -C "$tree" checkout -q -f --detach "$c^"
+		configure n
 		configure y
 	fi
-	before=$(warnings "${touched[@]}")
+	# shellcheck disable=SC2034 # by name, below
+	before_y=$(warnings y "${touched[@]}")
+	# shellcheck disable=SC2034
+	before_n=$(warnings n "${touched[@]}")
 	git_plain -C "$tree" checkout -q -f --detach "$c"
 	for onoff in n y; do
 		configure $onoff
 		kbuild "$tree/out-$onoff" mm/ fs/proc/ fs/userfaultfd.o kernel/fork.o kernel/sys.o \
-			kernel/futex/ arch/x86/mm/ >"$BUILD/each.log" 2>&1 ||
+			kernel/events/core.o kernel/futex/ arch/x86/mm/ >"$BUILD/each.log" 2>&1 ||
 			die 125 "patch $n does not build with CONFIG_COW_PTE=$onoff, see $BUILD/each.log: $subject"
 	done
 	make -s -C "$tree/tools/mm" CC="$cc" </dev/null >"$BUILD/each.log" 2>&1 9>&- ||
 		die 125 "patch $n: tools/mm does not build, see $BUILD/each.log: $subject"
 	git_plain -C "$tree" clean -qfdx tools
-	after=$(warnings "${touched[@]}")
-	new=$(comm -13 <(grep . <<<"$before" || true) <(grep . <<<"$after" || true))
-	if [ -n "$new" ]; then
-		say "patch $n has new warnings:" "$new"
+	for onoff in y n; do
+		before=before_$onoff
+		after=$(warnings $onoff "${touched[@]}")
+		new=$(comm -13 <(grep . <<<"${!before}" || true) <(grep . <<<"$after" || true))
+		[ -n "$new" ] || continue
+		say "patch $n has new warnings with CONFIG_COW_PTE=$onoff:" "$new"
 		bad=1
-	fi
+	done
 	with="off, there is no CONFIG_COW_PTE yet,"
 	if [ -n "$has" ]; then
 		with="on and off"
@@ -143,6 +151,8 @@ for c in "${commits[@]}"; do
 	fi
 	note "$n of ${#commits[@]} builds $with after $(elapsed): $subject"
 done
+note "a whole kernel without CONFIG_COW_PTE"
+kbuild "$tree/out-n" vmlinux >"$BUILD/each.log" 2>&1 || die 125 "it does not build, see $BUILD/each.log"
 [ $on -gt 0 ] || die 4 "no patch of the series brings CONFIG_COW_PTE: nothing of it was built"
 say "${#commits[@]} patches build, $on of them with the feature on"
 exit $bad

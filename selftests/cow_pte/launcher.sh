@@ -146,7 +146,7 @@ bad_option() {
 		fails 125 "cow-pte --help" --show &&
 		fails 125 "cow-pte --help" --system --show $$ &&
 		fails 125 "cow-pte --help" --system true &&
-		fails 125 "cow-pte --help" --show $$ true &&
+		fails 125 "cow-pte --help" --system $$ &&
 		fails 125 "cow-pte --help" --off --show $$ &&
 		fails 125 "cow-pte --help" --show $$ --show $$
 }
@@ -156,7 +156,8 @@ bad_pid() {
 		99999999999999999999; do
 		fails 125 "is not a process ID" --show "$pid" || return 1
 	done
-	fails 125 "is not a process ID" -p -1
+	fails 125 "is not a process ID" -p -1 &&
+		fails 125 "is not a process ID" --show $$ true
 }
 
 gone_pid() {
@@ -356,6 +357,19 @@ show_running() {
 	return $result
 }
 
+# As pidof(1) names them; one that is gone does not hide the other.
+show_several() {
+	sh -c : &
+	gone=$!
+	wait $gone
+	run --show $$ $gone 1
+	expect "exit status" 125 $rc &&
+		contains "message" "$err" "there is no process $gone" &&
+		expect "processes" "$$ 1" \
+			"$(echo "$out" | sed -n 's/^process: *//p' | xargs)" &&
+		expect "modes" 2 "$(echo "$out" | grep -c '^mode:')"
+}
+
 # shellcheck disable=SC2016
 show_shared() {
 	[ "$before" != 0 ] || { skip "vm.cow_pte is 0"; return; }
@@ -449,7 +463,7 @@ sysctl_always() {
 errors="help no_command bad_option bad_pid gone_pid zombie kernel_thread full_disk no_feature"
 cases="exit_status killed same_process not_executable not_found no_interpreter
 	command_options silent verbose mode_on mode_off off_under_on on_under_off
-	grandchild parent_keeps show_running show_shared system sysctl_never
+	grandchild parent_keeps show_running show_several show_shared system sysctl_never
 	sysctl_opt_in sysctl_always"
 
 echo "TAP version 13"
