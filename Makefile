@@ -87,7 +87,7 @@ help:
 #: LINUX= (another kernel tree with the branches), KERNEL_SRC= (a 6.12.y tree or git
 #: checkout, never modified), ACCEL=auto|kvm|tcg, JOBS=, MEM= (MiB), CPUS=,
 #: SHARE= (the directory that is /host in "make boot"), GDB=PORT (wait for a debugger),
-#: FORCE=1 (apply: drop work in build/linux; full: again what has passed).
+#: FORCE=1 (apply: drop work in build/linux; full, breakages: again what has passed).
 #: Every script in scripts/ has --help, with its exit statuses; make gives 2 for each.
 
 NAMES ?=
@@ -152,7 +152,9 @@ check-each: apply
 	@$(S)/check-each.sh $(ARGS)
 
 .PHONY: breakages
-breakages: apply
+# break.sh takes FORCE, apply.sh must not.
+breakages: deps
+	@FORCE= $(S)/apply.sh
 	@$(S)/break.sh $(NAMES)
 
 .PHONY: deps fetch apply kernel boot run test check export bench clean distclean

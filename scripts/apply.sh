@@ -19,7 +19,7 @@ lock_build
 stamp=$LINUX/.git/cow-pte-applied
 mapfile -t patches < <(series)
 hash=$(cd "$TOP/patches" && cat series "${patches[@]}" 2>/dev/null | sha256sum | cut -c1-40) ||
-	die 125 "patches/series names a patch that is not there"
+	die 125 "patches/series names a patch that is not there: put it back ('git checkout patches'), or take its line out"
 head=$(git_linux rev-parse -q --verify "refs/heads/$BRANCH" || true)
 
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$hash $head" ]; then
@@ -50,7 +50,7 @@ if [ ${#patches[@]} -gt 0 ]; then
 		{
 			cat "$BUILD/apply.log" >&2
 			git_plain -C "$tmp" am --abort 2>/dev/null || true
-			die 125 "the series does not apply to $(git_linux log -1 --format=%s "$BASE_BRANCH")"
+			die 125 "the series does not apply to $(git_linux log -1 --format=%s "$BASE_BRANCH"): 'make versions' says what it applies to, set KERNEL_SRC= to such a tree"
 		}
 fi
 new=$(git_plain -C "$tmp" rev-parse HEAD)

@@ -25,8 +25,8 @@ while getopts k:m: opt; do
 	*) die 2 "see --help" ;;
 	esac
 done
-case $mib in '' | *[!0-9]* | 0*) die 2 "'$mib' is no number of MiB" ;; esac
-[ -f "$image" ] || die 2 "$image is not there: run 'make kernel'"
+case $mib in '' | *[!0-9]* | 0*) die 2 "'$mib' is no number of MiB: -m takes one, such as 512" ;; esac
+need_image "$image"
 "$TOP/scripts/deps.sh" redis-server python3 afl++ libsqlite3-dev
 programs=$("$TOP/scripts/programs.sh" | tail -n 1)
 [ -n "$programs" ] || exit 125

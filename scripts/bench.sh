@@ -53,7 +53,7 @@ if [ "${ACCEL:-auto}" = kvm ]; then
 else
 	ACCEL=icount
 fi
-case $rounds in '' | *[!0-9]* | 0*) die 2 "ROUNDS=$rounds is no number of rounds" ;; esac
+case $rounds in '' | *[!0-9]* | 0*) die 2 "ROUNDS=$rounds is no number of rounds: set it to 1 or more" ;; esac
 out=$BUILD/bench
 [ "$ACCEL" != kvm ] || out+=-kvm
 [ "$quick" = 0 ] || out+=-quick
@@ -86,7 +86,7 @@ table() { # DIR
 	awk -F, -v strict=$strict -f "$TOP/scripts/bench-table.awk" "$1/medians.csv" >"$1/table.txt" || status=1
 	cat "$1/table.txt"
 	command -v gnuplot >/dev/null || {
-		note "no gnuplot, no plots"
+		note "no gnuplot, no plots: run 'scripts/deps.sh gnuplot-nox'"
 		return $status
 	}
 	for kind in base on; do
@@ -98,7 +98,7 @@ table() { # DIR
 			"$1/medians.csv" | sort -n >"$1/writes.$kind.dat"
 	done
 	if [ ! -s "$1/fork.base.dat" ] || [ ! -s "$1/fork.on.dat" ]; then
-		note "no plots without fork on both kernels"
+		note "no plots without fork on both kernels: run 'make bench ONLY=fork'"
 		return $status
 	fi
 	(cd "$1" && gnuplot) <<-END
@@ -140,7 +140,7 @@ between() { # FILE BEGIN END
 		inside && $0 ~ last { inside = 0; printf "%s", text; done = 1 }
 		!inside { print }
 		!done && $0 ~ first { inside = 1 }
-		END { exit !done || text == "" }' - "$from" >"$staged/new" || die 1 "$1 has no lines $2 and $3, or there is nothing to put between them"
+		END { exit !done || text == "" }' - "$from" >"$staged/new" || die 1 "$1 has no lines $2 and $3: put them back; or there is nothing to put between them: run 'make bench' and 'make apps'"
 	mkdir -p "$(dirname "$staged/$1")"
 	mv "$staged/new" "$staged/$1"
 }
@@ -150,18 +150,18 @@ document() { # DIR
 	[ -f "$1/bench.csv" ] || die 2 "$1/bench.csv is not there: run 'make bench'"
 	table "$1" >/dev/null || true
 	# Everything is looked at, and made, before a file is changed.
-	! grep '  not measured$' "$1/table.txt" || die 1 "bars that were not measured: nothing was changed"
+	! grep '  not measured$' "$1/table.txt" || die 1 "bars that were not measured: nothing was changed, run 'make bench'"
 	missing=$(for kind in base on; do
 		for m in 64 256 1024 4096; do
 			for metric in first repeated exit; do say "$kind,fork,$m,$metric"; done
 		done
 		printf "%s,fork,2,%s\n" "$kind" first "$kind" repeated "$kind" exit
 	done | grep -vxFf <(cut -d, -f1-4 "$1/medians.csv") || true)
-	[ -z "$missing" ] || die 1 "not measured: ${missing//$'\n'/ }: nothing was changed"
+	[ -z "$missing" ] || die 1 "not measured: ${missing//$'\n'/ }: nothing was changed, run 'make bench'"
 	series=$(sed -n 's/.*, series \([0-9a-f]*\).*/\1/p' "$1/about.txt" | sort -u)
 	[ "$series" = "$(which_series)" ] ||
-		die 1 "figures of the series ${series//$'\n'/ and } (patches/ is $(which_series)), see $1/about.txt: nothing was changed"
-	[ -f "$1/fork.svg" ] || die 1 "$1/fork.svg is not there: nothing was changed"
+		die 1 "figures of the series ${series//$'\n'/ and } (patches/ is $(which_series)), see $1/about.txt: nothing was changed, run 'make bench'"
+	[ -f "$1/fork.svg" ] || die 1 "$1/fork.svg is not there: nothing was changed, run 'scripts/deps.sh gnuplot-nox'"
 	staged=$(mktemp -d)
 	trap 'rm -rf "$staged"' EXIT
 	sed -n '/^the bars/,$s/^/    /p' "$1/table.txt" |
@@ -279,7 +279,8 @@ for kind in "${kinds[@]}"; do
 	base) kernel[base]=${BASE_IMAGE:-$("$TOP/scripts/build.sh" vm base | tee /dev/stderr | tail -n 1)} ;;
 	*) kernel[$kind]=$(image vm) ;;
 	esac
-	[ -f "${kernel[$kind]}" ] || die 2 "${kernel[$kind]} is not there: run 'make kernel'"
+	[ "$kind" != base ] || [ -f "${kernel[base]}" ] || die 2 "${kernel[base]} is not there: unset BASE_IMAGE, and it is built"
+	need_image "${kernel[$kind]}"
 done
 # A line for each kernel; those that are not measured now keep theirs.
 {
@@ -300,7 +301,7 @@ done
 	done
 } >"$out/about.txt.new"
 mapfile -t several < <(sed -n 's/.*, series \([0-9a-f]*\).*/\1/p' "$out/about.txt" "$out/about.txt.new" 2>/dev/null | sort -u)
-[ ${#several[@]} -le 1 ] || note "what is kept from before is of another series: ${several[*]}"
+[ ${#several[@]} -le 1 ] || note "what is kept from before is of another series: ${several[*]}: 'make bench' without ARGS and ONLY measures all"
 
 status=0
 : >"$out/bench.csv.new"

@@ -26,6 +26,6 @@ for f in "$programs"/*; do
 	[ ! -x "$f" ] || files+=(-f "$f")
 done
 share=${SHARE:-${HOME:-/}}
-[ -d "$share" ] || die 2 "SHARE: $share is no directory"
+[ -d "$share" ] || die 2 "SHARE: $share is no directory: set SHARE= to one"
 note "flavour $flavour, half a minute without KVM"
 exec "$TOP/scripts/vm.sh" -v "$share:home" -v /:host -k "$(image "$flavour")" "${files[@]}" shell

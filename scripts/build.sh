@@ -22,7 +22,7 @@ want_help "$@"
 flavour=${1:-}
 read -ra fragments < <(sed -n "s/^$flavour: *//p" "$TOP/configs/flavours") || true
 [ ${#fragments[@]} -gt 0 ] ||
-	die 2 "no flavour '$flavour': $(sed -n 's/^\([a-z]*\):.*/\1/p' "$TOP/configs/flavours" | tr '\n' ' '), see --help"
+	die 2 "no flavour '$flavour': $(sed -n 's/^\([a-z]*\):.*/\1/p' "$TOP/configs/flavours" | paste -s -d ' '), see --help"
 need gcc make flex bison bc
 lock_build
 [ -f "$LINUX/Makefile" ] || die 2 "$LINUX is not there: run 'make apply'"
@@ -73,7 +73,7 @@ if [ ! -f "$out/.config" ] || [ "$(cat "$out/.cow-pte-config" 2>/dev/null)" != "
 	# merge_config.sh only warns of what did not stick.
 	missing=$(cat "${files[@]}" | grep -E '^(CONFIG_|# CONFIG_.* is not set)' | sort -u |
 		grep -vxFf "$out/.config" || true)
-	[ -z "$missing" ] || die 125 "not in the resulting .config: $(tr '\n' ' ' <<<"$missing")"
+	[ -z "$missing" ] || die 125 "not in the resulting .config: ${missing//$'\n'/, }: give it in configs/ what it depends on, or take it out there"
 	printf '%s\n' "$key" >"$out/.cow-pte-config"
 fi
 

@@ -16,12 +16,12 @@ need perl shellcheck codespell
 "$TOP/scripts/deps.sh" shfmt
 [ -e "$LINUX/.git" ] || die 2 "$LINUX is not there: run 'make apply'"
 bad=0 good=0
-verdict() { # STATUS TEXT
+verdict() { # STATUS TEXT WHAT-TO-DO
 	if [ "$1" -eq 0 ]; then
 		say "ok   $2"
 		good=$((good + 1))
 	else
-		say "BAD  $2"
+		say "BAD  $2: $3"
 		bad=$((bad + 1))
 	fi
 }
@@ -41,7 +41,7 @@ else
 	ids() { (cd "$1" && for p in 0*.patch; do git patch-id --stable <"$p" | cut -d' ' -f1; done); }
 	diff <(ids "$TOP/patches") <(ids "$tmp/export") >"$tmp/diff" || s=1
 fi
-verdict $s "branch $BRANCH and patches/ agree"
+verdict $s "branch $BRANCH and patches/ agree" "run 'make export', or 'make apply'"
 [ $s -eq 0 ] || cat "$tmp/diff"
 
 # git apply knows no fuzz; the index is all it needs.
@@ -52,7 +52,7 @@ for p in ${patches[@]+"${patches[@]}"}; do
 	git_linux apply --cached "$TOP/patches/$p" || s=1
 done
 unset GIT_INDEX_FILE
-verdict $s "${#patches[@]} patches apply without fuzz"
+verdict $s "${#patches[@]} patches apply without fuzz" "mend the branch, then run 'make export'"
 
 dictionary=$(/usr/bin/python3 -c 'import codespell_lib as c; print(c.__path__[0])' 2>/dev/null || true)/data/dictionary.txt
 # checkpatch-exceptions: TYPE, patch (a shell pattern), reason.
@@ -67,7 +67,7 @@ for p in ${patches[@]+"${patches[@]}"}; do
 	# Debian's python first: it has the modules of the kernel's spdxcheck.py.
 	(cd "$LINUX" && PATH=/usr/bin:$PATH perl scripts/checkpatch.pl --strict --quiet --terse --show-types \
 		--codespell --codespellfile "$dictionary" ${ignore:+--ignore "${ignore#,}"} "$TOP/patches/$p") >"$tmp/checkpatch" 2>&1 || s=1
-	verdict $s "checkpatch $p"
+	verdict $s "checkpatch $p" "mend the branch and run 'make export', or add a line to configs/checkpatch-exceptions"
 	[ $s -eq 0 ] || cat "$tmp/checkpatch"
 done
 
@@ -79,7 +79,7 @@ if [ ${#docs[@]} -gt 0 ]; then
 	s=0
 	perl "$LINUX/scripts/kernel-doc" -none "${docs[@]}" >"$tmp/doc" 2>&1 || s=1
 	[ ! -s "$tmp/doc" ] || s=1
-	verdict $s "kernel-doc of ${#docs[@]} files"
+	verdict $s "kernel-doc of ${#docs[@]} files" "mend the branch, then run 'make export'"
 	[ $s -eq 0 ] || cat "$tmp/doc"
 fi
 
@@ -89,23 +89,23 @@ shellcheck -x scripts/*.sh .ci/run || s=1
 # By their first line; what is in C has none.
 mapfile -t guest < <(grep -lE -d skip '^#!/bin/sh|^# shellcheck shell=sh' scripts/guest/* selftests/*/*)
 shellcheck -x -s sh "${guest[@]}" || s=1
-verdict $s "shellcheck of $(($(find scripts -name '*.sh' | wc -l) + 1 + ${#guest[@]})) scripts"
+verdict $s "shellcheck of $(($(find scripts -name '*.sh' | wc -l) + 1 + ${#guest[@]})) scripts" "mend the lines above"
 s=0
 if command -v shfmt >/dev/null; then
 	# launcher.sh is in the style of the kernel's scripts.
 	mapfile -t guest < <(printf '%s\n' "${guest[@]}" | grep -v launcher.sh)
 	shfmt -d scripts/*.sh .ci/run "${guest[@]}" || s=1
-	verdict $s "shfmt"
+	verdict $s "shfmt" "run 'shfmt -w' on the files above"
 else
-	note "no shfmt"
+	note "no shfmt: run 'scripts/deps.sh shfmt'"
 fi
 s=0
 git ls-files -z README.md Documentation scripts configs selftests patches Makefile |
 	xargs -0 codespell -I configs/spelling || s=1
-verdict $s "codespell"
+verdict $s "codespell" "mend the words above, or add them to configs/spelling"
 s=0
 ! git ls-files README.md Documentation scripts configs selftests patches Makefile .ci | grep -v '^scripts/check.sh$' |
 	xargs grep -nE '\b(TO''DO|FIX''ME|XX''X)\b' || s=1
-verdict $s "nothing left to be done later"
+verdict $s "nothing left to be done later" "do what the lines above say"
 say "$good checks passed, $bad failed"
 [ $bad -eq 0 ]

@@ -17,10 +17,11 @@
 
 . "$(dirname "$0")/lib.sh"
 want_help "$@"
+case ${1:-} in '' | config) ;; *) die 2 "'$1' is not 'config', see --help" ;; esac
+[ -f "$LINUX/Makefile" ] || die 2 "$LINUX is not there: run 'make apply'"
 "$TOP/scripts/deps.sh" rsync debhelper libelf-dev libssl-dev kmod cpio dwarves
 need gcc make flex bison bc
 lock_build
-[ -f "$LINUX/Makefile" ] || die 2 "$LINUX is not there: run 'make apply'"
 config=${CONFIG:-}
 if [ -z "$config" ]; then
 	running=/boot/config-$(uname -r)
@@ -35,7 +36,7 @@ if [ -z "$config" ]; then
 	xz -dc "$config.xz" >"$out/.config.base"
 	config=$out/.config.base
 fi
-[ -f "$config" ] || die 2 "$config is not there"
+[ -f "$config" ] || die 2 "$config is not there: name a configuration with CONFIG="
 config=$(realpath "$config")
 note "configuration: $config"
 cc=gcc

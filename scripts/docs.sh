@@ -22,7 +22,7 @@ git_linux worktree prune
 mkdir -p "$out"
 # A document that is new has its directory in both, for the index is there.
 mapfile -t changed < <(git_linux diff --name-only "$BASE_BRANCH" "$BRANCH" -- 'Documentation/*.rst')
-[ ${#changed[@]} -gt 0 ] || die 2 "the series changes no document"
+[ ${#changed[@]} -gt 0 ] || die 2 "the branch $BRANCH changes no document: run 'make apply'"
 dirs=()
 for f in "${changed[@]}"; do
 	d=${f%/*}
@@ -49,12 +49,12 @@ done
 for f in "${changed[@]}"; do
 	for d in "${dirs[@]}"; do
 		case $f in Documentation/$d/*) page=$out/patched/Documentation/output/$d/${f#Documentation/"$d"/} ;; *) continue ;; esac
-		[ -s "${page%.rst}.html" ] || die 125 "$f gave no page ${page%.rst}.html"
+		[ -s "${page%.rst}.html" ] || die 125 "$f gave no page ${page%.rst}.html, see $out/patched.log"
 	done
 done
 new=$(comm -13 "$out/base.warnings" "$out/patched.warnings")
 if [ -n "$new" ]; then
-	say "new warnings:" "$new"
+	say "new warnings, to be mended in $BRANCH (see $out/patched.log):" "$new"
 	exit 1
 fi
 say "${#changed[@]} changed documents, $(wc -l <"$out/patched.warnings") warnings as before, none new, after $(elapsed)"

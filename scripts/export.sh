@@ -16,12 +16,12 @@ cover=$TOP/Documentation/cover-letter.txt
 
 [ -e "$LINUX/.git" ] || die 2 "$LINUX is not there: run 'make apply'"
 [ -z "$(git_linux status --porcelain | head -n 1)" ] || die 2 "$LINUX has uncommitted changes: commit them first"
-[ -f "$cover" ] || die 2 "$cover is missing"
+[ -f "$cover" ] || die 2 "$cover is missing: 'git checkout Documentation/cover-letter.txt' brings it back"
 
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 range=$BASE_BRANCH..$BRANCH
-n=$(git_linux rev-list --count "$range") || die 2 "$LINUX has no branches $BASE_BRANCH and $BRANCH"
+n=$(git_linux rev-list --count "$range") || die 2 "$LINUX has no branches $BASE_BRANCH and $BRANCH: run 'make apply'"
 stable=(-c core.abbrev=12 -c diff.algorithm=histogram)
 if [ "$n" -gt 0 ]; then
 	git_linux "${stable[@]}" format-patch -q --no-signature --zero-commit --numbered \

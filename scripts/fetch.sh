@@ -25,10 +25,10 @@ new=$BUILD/linux.new
 
 check_version() {
 	local v p
-	[ -f "$1/Makefile" ] || die 125 "$1 is not a kernel tree: it has no Makefile"
+	[ -f "$1/Makefile" ] || die 125 "$1 is not a kernel tree, it has no Makefile: set KERNEL_SRC= to a 6.12.y tree"
 	v=$(sed -n 's/^VERSION = //p' "$1/Makefile" | head -n 1)
 	p=$(sed -n 's/^PATCHLEVEL = //p' "$1/Makefile" | head -n 1)
-	[ "$v.$p" = 6.12 ] || die 125 "$1 is Linux ${v:-?}.${p:-?}, the series is for 6.12.y"
+	[ "$v.$p" = 6.12 ] || die 125 "$1 is Linux ${v:-?}.${p:-?}, the series is for 6.12.y: set KERNEL_SRC= to such a tree"
 }
 
 # The base commit depends on nothing but the files.
@@ -50,12 +50,12 @@ commit_base() {
 kernel_version() { make -s -C "$1" kernelversion; }
 
 if [ -n "${KERNEL_SRC:-}" ]; then
-	[ -d "$KERNEL_SRC" ] || die 125 "KERNEL_SRC=$KERNEL_SRC is not a directory"
+	[ -d "$KERNEL_SRC" ] || die 125 "KERNEL_SRC=$KERNEL_SRC is not a directory: set it to a 6.12.y tree, or leave it out"
 	KERNEL_SRC=$(cd "$KERNEL_SRC" && pwd)
 	check_version "$KERNEL_SRC"
 	git_src() { git_plain --no-optional-locks -C "$KERNEL_SRC" "$@"; }
 	if [ -e "$KERNEL_SRC/.git" ]; then
-		git_src rev-parse -q --verify HEAD >/dev/null || die 125 "$KERNEL_SRC has a .git, but no commit"
+		git_src rev-parse -q --verify HEAD >/dev/null || die 125 "$KERNEL_SRC has a .git, but no commit: commit its files first"
 		[ -z "$(git_src status --porcelain | head -n 1)" ] ||
 			die 125 "$KERNEL_SRC has uncommitted changes: commit or stash them first"
 		id="git $KERNEL_SRC $(git_src rev-parse HEAD)"
@@ -103,13 +103,13 @@ if [ -n "${KERNEL_SRC:-}" ]; then
 	case $id in
 	git*) git_src archive HEAD | tar -x -C "$new" ;;
 	*) tar -c -C "$KERNEL_SRC" --exclude='./out-*' . | tar -x -C "$new" ;;
-	esac || die 2 "cannot copy $KERNEL_SRC"
+	esac || die 2 "cannot copy $KERNEL_SRC: mend what the lines above say"
 	# What a build left in the tree is no source.
-	make -s -C "$new" mrproper >/dev/null 2>&1 || die 125 "cannot clean the copy of $KERNEL_SRC"
+	make -s -C "$new" mrproper >/dev/null 2>&1 || die 125 "cannot clean the copy of $KERNEL_SRC: 'make -C $new mrproper' says why"
 	commit_base "$(kernel_version "$new")"
 else
 	note "unpacking $tarball"
-	tar -x -f "$tarball" -C "$new" --strip-components=1 || die 2 "cannot unpack $tarball"
+	tar -x -f "$tarball" -C "$new" --strip-components=1 || die 2 "cannot unpack $tarball: reinstall $PIN_PACKAGE, or set KERNEL_SRC="
 	check_version "$new"
 	commit_base "$(kernel_version "$new") ($PIN_PACKAGE)"
 fi

@@ -10,7 +10,8 @@
 #
 # The table is in build/full.txt, without dates; the logs are in build/full.
 #
-# Environment: FORCE=1 runs again what has passed; BUILD, LINUX, MEM, CPUS, ACCEL, JOBS.
+# Environment: FORCE=1 runs again what has passed, and all breakages; BUILD, LINUX, MEM,
+# CPUS, ACCEL, JOBS.
 # Exit status: 0 all have passed, 1 one has not, 2 set-up, 125 the series does not
 # apply, 130 interrupted.
 
@@ -89,7 +90,10 @@ while read -r -u 3 name flavour command; do
 	[ "$flavour" = - ] || "$TOP/scripts/build.sh" "$flavour" >"$dir/$name.log" 2>&1 || s=$?
 	if [ $s -eq 0 ]; then
 		read -ra words <<<"$command"
-		"$TOP/scripts/${words[0]}" "${words[@]:1}" </dev/null 2>&1 3<&- | tee -a "$dir/$name.log" || s=$?
+		# It has a record of its own.
+		force=
+		[ "$name" != breakages ] || force=$again
+		FORCE=$force "$TOP/scripts/${words[0]}" "${words[@]:1}" </dev/null 2>&1 3<&- | tee -a "$dir/$name.log" || s=$?
 	fi
 	[ $s -ne 130 ] || exit 130
 	verdict=$(grep -vE '^(see |$)' "$dir/$name.log" | tail -n 1 | sed -E 's/^\[[a-z-]*\] //; s/ (after|in) [0-9]+m[0-9]+s//' | cut -c1-100)

@@ -16,19 +16,22 @@
 case ${1:-} in --help) want_help --help ;; esac
 image=$(image debug)
 if [ "${1:-}" = -k ]; then
-	image=${2:-}
+	[ $# -ge 2 ] || die 2 "-k takes an image, see --help"
+	image=$2
 	shift 2
 fi
 [ $# -gt 0 ] || set -- --seconds 60
 for o; do
 	case $o in
-	*[!-a-z0-9,_]*) die 2 "'$o' is no option of fuzz" ;;
+	*[!-a-z0-9,_]*) die 2 "'$o' is no option of fuzz, see --help" ;;
 	esac
 done
 seconds=600
 for ((i = 1; i < $#; i++)); do
 	next=$((i + 1))
-	[ "${!i}" != --seconds ] || seconds=$((4 * ${!next} + 900))
+	[ "${!i}" = --seconds ] || continue
+	case ${!next} in '' | *[!0-9]*) die 2 "'${!next}' is no number of seconds: --seconds takes one, such as 600" ;; esac
+	seconds=$((4 * ${!next} + 900))
 done
 case " $* " in *" --shrink "*) seconds=36000 ;; esac
 programs=$("$TOP/scripts/programs.sh" | tail -n 1)

@@ -15,7 +15,7 @@
 . "$(dirname "$0")/lib.sh"
 want_help "$@"
 logs=${1:-}
-[ -f "$logs/verdict.log" ] || die 2 "${logs:-(no directory)} has no logs of vm.sh"
+[ -f "$logs/verdict.log" ] || die 2 "${logs:-(no directory)} has no logs of vm.sh: name a directory of $BUILD/logs"
 verdict=$logs/verdict.log console=$logs/console.log
 vm=$(cat "$logs/vm.status" 2>/dev/null || echo 5)
 

@@ -34,8 +34,8 @@ logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-kcsan-XXXX")
 vm -l "$logs" -k "$image" -a "numa=fake=2 pti=on kcsan.skip_watch=500" -t 1200 -T 3600 test "${tests[@]}" || true
 amount "$logs"
 
-# Functions that the series changes, as the hunks of the patches name them.
-grep -h '^@@' "$TOP"/patches/0*.patch | sed -n 's/^@@.*@@.*[ *]\([a-z_0-9]*\)(.*/\1/p' | sort -u >"$logs/hooked"
+# Functions that the series changes, as hunks with and without context name them.
+{ cat "$TOP"/patches/0*.patch && git_linux diff -U0 "$BASE_BRANCH" "$BRANCH"; } | grep '^@@' | sed -n 's/^@@.*@@.*[ *]\([a-z_0-9]*\)(.*/\1/p' | sort -u >"$logs/hooked"
 tr -d '\r' <"$logs/console.log" | sed 's/^\[ *[0-9.]*\] *//' |
 	sed -n 's/^BUG: KCSAN: //p' | sort | uniq -c | sort -rn >"$logs/reports"
 known=$(grep -vE '^(#|$)' "$TOP/configs/kcsan-known" | cut -f 1 || true)
@@ -62,8 +62,11 @@ done
 grep -o 'kcsan: selftest: .*' "$logs/console.log" || true
 watched=$(sed -n 's/^@kcsan setup_watchpoints: *\([0-9]*\).*/\1/p' "$logs/verdict.log")
 say "${watched:-0} accesses watched"
-[ "${watched:-0}" -ge 100000 ] || status=1
-say "$(awk '{ n += $1 } END { print n + 0 }' "$logs/reports") reports in all, see $logs/console.log"
+[ "${watched:-0}" -ge 100000 ] || {
+	note "too few: see $logs/console.full, and whether $image is of 'make kernel FLAVOUR=kcsan'"
+	status=1
+}
+say "$(awk '{ n += $1 } END { print n + 0 }' "$logs/reports") reports in all, see $logs/console.full"
 # The verdict on the tests, without the reports.
 cp "$logs/console.log" "$logs/console.full"
 sed -i -e "/BUG: KCSAN/,/=\{60,\}/d" "$logs/console.log"

@@ -14,7 +14,7 @@
 . "$(dirname "$0")/lib.sh"
 want_help "$@"
 test=${1:-interface}
-[ -f "$TOP/selftests/cow_pte/$test.c" ] || die 2 "there is no test $test"
+[ -f "$TOP/selftests/cow_pte/$test.c" ] || die 2 "there is no test $test: 'make -s -C selftests/cow_pte list' names them"
 image=$(image debug)
 "$TOP/scripts/deps.sh" rsync perl
 lock_build
@@ -35,11 +35,11 @@ cp -r "$TOP/selftests/cow_pte" "$copy"
 } >"$out/log" 2>&1 9>&- || die 125 "it does not build, see $out/log"
 tar=$(find "$out" "$copy/.." -maxdepth 3 -name 'kselftest.tar*' | head -n 1)
 [ -n "$tar" ] || die 125 "gen_tar has packed nothing, see $out/log"
-[[ $(tar tf "$tar") == *cow_pte/$test* ]] || die 125 "$tar has no $test"
+[[ $(tar tf "$tar") == *cow_pte/$test* ]] || die 125 "$tar has no $test, see $out/log"
 mv "$tar" "$out/" 2>/dev/null || true
 # What .gitignore of the tests forgets would show up here.
 if grep -v '^?? tools/testing/selftests/cow_pte/[^/]*\.[ch]$' "$out/status" | grep -vE '/(\.gitignore|Makefile|config|settings|launcher\.sh)$'; then
-	die 125 "the build leaves files behind that .gitignore does not name"
+	die 125 "the build leaves files behind that .gitignore does not name: add them to selftests/cow_pte/.gitignore"
 fi
 
 logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-kselftest-XXXX")

@@ -39,7 +39,7 @@ done
 child=
 interrupted() {
 	trap '' INT TERM
-	[ -z "$child" ] || { kill "$child" && wait "$child"; } 2>/dev/null
+	[ -z "$child" ] || { kill "$child" && wait "$child"; } 2>/dev/null || true
 	exit 130
 }
 trap interrupted INT TERM
@@ -120,10 +120,10 @@ lock_build() {
 	local dir=$BUILD
 	# In a worktree .git is a file.
 	if [ "$LINUX" != "$BUILD/linux" ] && [ -e "$LINUX/.git" ]; then
-		dir=$(git_plain -C "$LINUX" rev-parse --absolute-git-dir) || die 2 "$LINUX has a .git, but is no git tree"
+		dir=$(git_plain -C "$LINUX" rev-parse --absolute-git-dir) || die 2 "$LINUX has a .git, but is no git tree: set LINUX= to one with the branches"
 	fi
 	[ "${COW_PTE_LOCKED:-}" != "$dir" ] || return 0
-	mkdir -p "$BUILD" 2>/dev/null || die 2 "cannot create $BUILD"
+	mkdir -p "$BUILD" 2>/dev/null || die 2 "cannot create $BUILD: set BUILD= to a directory that you may write to"
 	exec 9>"$dir/cow-pte.lock"
 	flock -n 9 || die 2 "another run uses $dir: wait for it, or set BUILD= to another directory"
 	export COW_PTE_LOCKED=$dir
@@ -142,6 +142,18 @@ git_plain() {
 }
 # image FLAVOUR: where build.sh puts the kernel
 image() { say "${O:-$LINUX/out-$1}/arch/x86/boot/bzImage"; }
+# need_image IMAGE: if it is not there, say what makes it
+need_image() {
+	local flavour
+	[ ! -f "$1" ] || return 0
+	case $1 in
+	"$LINUX"/out-*/arch/x86/boot/bzImage)
+		flavour=${1#"$LINUX"/out-}
+		die 2 "$1 is not there: run 'make kernel FLAVOUR=${flavour%%/*}'"
+		;;
+	esac
+	die 2 "$1 is not there: run 'make kernel', or name another image with -k"
+}
 # kmemleak IMAGE: what switches the detector on in a kernel that has it
 kmemleak() {
 	! grep -qx CONFIG_DEBUG_KMEMLEAK=y "${1%/arch/*}/.config" 2>/dev/null || say kmemleak=on

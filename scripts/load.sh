@@ -27,8 +27,8 @@ while getopts k:a:s:S: opt; do
 	*) die 2 "see --help" ;;
 	esac
 done
-case $seconds in '' | *[!0-9]*) die 2 "'$seconds' is no number of seconds" ;; esac
-case $seed in '' | *[!0-9]*) die 2 "'$seed' is no seed" ;; esac
+case $seconds in '' | *[!0-9]*) die 2 "'$seconds' is no number of seconds: -s takes one, such as 60" ;; esac
+case $seed in '' | *[!0-9]*) die 2 "'$seed' is no seed: -S takes the number that an earlier run has printed" ;; esac
 "$TOP/scripts/deps.sh" stress-ng trinity
 mkdir -p "$BUILD/logs"
 logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-load-XXXX")

@@ -50,7 +50,7 @@ compare() { # DIR
 				}
 			}
 			exit bad
-		}' || die 1 "not the same"
+		}' || die 1 "not the same, see above and $1/results.*: RUNS=patched make mmtests tries it once more"
 	say "the same without the series and with it"
 }
 

@@ -12,9 +12,11 @@
 want_help "$@"
 need gcc make
 out=$BUILD/selftests
-mkdir -p "$out"
+mkdir -p "$out" 2>/dev/null || die 2 "cannot create $out: set BUILD= to a directory that you may write to"
+[ -f "$LINUX/tools/mm/cow-pte.c" ] || die 2 "$LINUX has no launcher: run 'make apply'"
 log=$BUILD/selftests.log
 # Two runs at a time may use the same programs: one builds, and nothing is ever half there.
+[ -w "$BUILD" ] || die 2 "cannot write to $BUILD: set BUILD= to another directory"
 exec 8>"$BUILD/selftests.lock"
 flock 8
 compile() { # PROGRAM SOURCE

@@ -15,7 +15,11 @@
 want_help "$@"
 SIZES=${SIZES:-64 256 1024 2048}
 REDIS_MIB=${REDIS_MIB:-512}
-[ "${1:-}" != no-redis ] || REDIS_MIB=0
+case ${1:-} in
+'') ;;
+no-redis) REDIS_MIB=0 ;;
+*) die 2 "'$1' is not 'no-redis', see --help" ;;
+esac
 [ "${ACCEL:-auto}" = kvm ] || ACCEL=icount
 export ACCEL MEM=${MEM:-5120}
 

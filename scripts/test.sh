@@ -36,7 +36,7 @@ programs=$("$TOP/scripts/programs.sh" | tail -n 1)
 tests=("$programs/fork_smoke")
 for t in ${all[@]+"${all[@]}"} "$@"; do
 	[ "${t#*/}" != "$t" ] || t=$programs/$t
-	[ -x "$t" ] || die 2 "there is no test ${t##*/}"
+	[ -x "$t" ] || die 2 "there is no test ${t##*/}: 'make -s -C selftests/cow_pte list' names them"
 	tests+=("$t")
 done
 

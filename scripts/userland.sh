@@ -64,13 +64,13 @@ kernel_job() {
 files=()
 if [ $# -gt 0 ]; then
 	for f; do
-		case $f in *.job) [ -f "$f" ] ;; *) false ;; esac || die 2 "$f is no job"
+		case $f in *.job) [ -f "$f" ] ;; *) false ;; esac || die 2 "$f is no job: name a file *.job, as in selftests/userland"
 		files+=(-f "$f")
 	done
 else
 	for f in "$TOP"/selftests/userland/*.job; do files+=(-f "$f"); done
 	kernel_job
-	[ -f "$logs/kernel.job" ] || note "no kernel was built in $LINUX, or the guest cannot see it: its files are not compiled"
+	[ -f "$logs/kernel.job" ] || note "no kernel was built in $LINUX ('make kernel'), or the guest cannot see it there (BUILD= not below /tmp): its files are not compiled"
 fi
 note "about 30 minutes"
 vm -p '^(ok|not ok|# [a-z]+, vm)' -l "$logs" -k "$image" -t 5000 -T 5400 -v /:host "${files[@]}" \

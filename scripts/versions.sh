@@ -47,7 +47,7 @@ pick() { # FROM TO
 }
 
 for tree; do
-	[ -f "$tree/Makefile" ] || die 2 "$tree is not a kernel tree"
+	[ -f "$tree/Makefile" ] || die 2 "$tree is not a kernel tree: name the top of an unpacked one"
 	mkdir "$tmp/tree"
 	pick "$tree" "$tmp/tree"
 	try "$tree" "$tmp/tree"
@@ -56,15 +56,15 @@ done
 mapfile -t versions < <(apt-cache madison linux-source-6.12 | awk '{ print $3 }' | sort -uV)
 for v in "${versions[@]}"; do
 	mkdir "$tmp/deb" "$tmp/tree"
-	(cd "$tmp/deb" && apt-get download -q "linux-source-6.12=$v" >"$tmp/log" 2>&1) || die 2 "cannot download linux-source-6.12 $v: $(tail -n 1 "$tmp/log")"
+	(cd "$tmp/deb" && apt-get download -q "linux-source-6.12=$v" >"$tmp/log" 2>&1) || die 2 "cannot download linux-source-6.12 $v: $(tail -n 1 "$tmp/log"): check the network, run 'apt-get update'"
 	dpkg-deb -x "$tmp"/deb/*.deb "$tmp/deb/x"
 	wanted=()
 	for f in "${touched[@]}" Makefile; do wanted+=("linux-source-6.12/$f"); done
 	# New files of the series are in no tarball.
 	tar -C "$tmp/tree" --strip-components=1 -xJf "$tmp"/deb/x/usr/src/linux-source-6.12.tar.xz "${wanted[@]}" 2>/dev/null || true
-	[ -f "$tmp/tree/Makefile" ] || die 2 "linux-source-6.12 $v has no kernel tree"
+	[ -f "$tmp/tree/Makefile" ] || die 2 "linux-source-6.12 $v has no kernel tree, or ${TMPDIR:-/tmp} is full: set TMPDIR= to a bigger disk"
 	try "Debian $v" "$tmp/tree"
 	rm -rf "$tmp/deb" "$tmp/tree"
 done
-[ $tried -gt 0 ] || die 4 "the archive has no linux-source-6.12 (apt-get update?) and no tree was named"
+[ $tried -gt 0 ] || die 4 "apt knows no linux-source-6.12 and no tree was named: run 'apt-get update', or name one with ARGS="
 exit $status

@@ -54,17 +54,18 @@ shift $((OPTIND - 1))
 kind=${1:-}
 shift || true
 qemu_bin=${QEMU:-qemu-system-x86_64}
+[ -z "${QEMU:-}" ] || command -v "$QEMU" >/dev/null || die 2 "QEMU=$QEMU is not there: set it to a program, or leave it out"
 need "$qemu_bin" cpio gzip
 busybox=/bin/busybox
 [ -x $busybox ] || die 2 "busybox-static is not installed: run 'make deps'"
-[ -f "$image" ] || die 2 "$image is not there: run 'make kernel'"
+need_image "$image"
 mem=${MEM:-4096} cpus=${CPUS:-2} accel=${ACCEL:-auto}
 
 if [ -z "$logs" ]; then
 	mkdir -p "$BUILD/logs"
 	logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-XXXX")
 else
-	[ ! -e "$logs/console.log" ] || die 2 "$logs has logs already"
+	[ ! -e "$logs/console.log" ] || die 2 "$logs has logs already: name another directory with -l"
 	mkdir -p "$logs"
 fi
 
@@ -86,12 +87,12 @@ cp "$TOP/scripts/guest/init" "$root/init"
 cp "$TOP/scripts/guest/host-root" "$TOP/scripts/guest/host" "$root/bin/"
 case $kind in
 test)
-	[ $# -gt 0 ] || die 2 "no test programs given"
+	[ $# -gt 0 ] || die 2 "no test programs given, see --help"
 	{
 		say test
 		say "$test_limit"
 		for p; do
-			[ -x "$p" ] || die 2 "$p is not there or not executable"
+			[ -x "$p" ] || die 2 "$p is not there or not executable: scripts/programs.sh builds the tests, chmod +x makes a script one"
 			cp "$p" "$root/tests/"
 			basename "$p"
 		done
@@ -99,7 +100,7 @@ test)
 	sed 1,2d "$root/job" >"$logs/tests"
 	;;
 run)
-	[ -f "${1:-}" ] || die 2 "no script given"
+	[ -f "${1:-}" ] || die 2 "'${1:-}' is no script: name a file, see --help"
 	cp "$1" "$root/run-job"
 	printf 'run\n0\n' >"$root/job"
 	say run >"$logs/tests"
@@ -112,7 +113,7 @@ for f in ${files[@]+"${files[@]}"}; do
 	src=${f%%:*} dest=${f#*:}
 	[ "$dest" != "$f" ] || dest=/tests/$(basename "$src")
 	mkdir -p "$root$(dirname "$dest")"
-	cp -L "$src" "$root$dest" || die 2 "cannot copy $src into the guest"
+	cp -L "$src" "$root$dest" || die 2 "cannot copy $src into the guest: -f takes a file that you may read"
 done
 (cd "$root" && find . | cpio -o -H newc --quiet | gzip -1) >"$logs/initramfs.gz"
 
@@ -127,7 +128,7 @@ qemu() {
 	kvm) cmd+=(-accel kvm -cpu "${KVM_CPU:-host}" -smp "$cpus") ;;
 	icount) cmd+=(-accel tcg -icount "shift=1,sleep=off" -cpu "${CPU:-max,la57=off}" -smp 1) ;;
 	tcg) cmd+=(-accel "tcg,thread=multi" -cpu "${CPU:-max,la57=off}" -smp "$cpus") ;;
-	*) die 2 "ACCEL=$acc is none of auto, kvm, tcg, icount" ;;
+	*) die 2 "ACCEL=$acc is not known: set it to auto, kvm, tcg or icount" ;;
 	esac
 	local share
 	for share in ${shares[@]+"${shares[@]}"}; do
@@ -219,13 +220,14 @@ while kill -0 $pid 2>/dev/null; do
 		if grep -q '^@boot' "$logs/verdict.log"; then
 			booted=1
 			start=$SECONDS
-		elif [ $now -ge "$boot_limit" ]; then
-			note "no life after $boot_limit s"
+		elif [ $now -ge "$boot_limit" ] && [ -z "${GDB:-}" ]; then
+			note "no life after $boot_limit s: see $logs/console.log, -b gives it more"
 			status=124
 		fi
 	fi
-	if [ -n "$booted" ] && [ $((SECONDS - start)) -ge "$limit" ]; then
-		note "not done $limit s after the boot"
+	# A debugger may stop the guest for as long as it likes.
+	if [ -n "$booted" ] && [ -z "${GDB:-}" ] && [ $((SECONDS - start)) -ge "$limit" ]; then
+		note "not done $limit s after the boot: see $logs/console.log, -T gives it more"
 		status=124
 	fi
 	if [ $status -ne 0 ]; then
@@ -238,6 +240,7 @@ pid=
 progress
 if [ $status -eq 0 ] && ! grep -q '^@done' "$logs/verdict.log"; then
 	status=5
+	note "the VM was lost: see $logs/qemu.log and $logs/console.log"
 fi
 printf '%s\n' $status >"$logs/vm.status"
 note "$kind took $((SECONDS - began)) s, logs in $logs"
