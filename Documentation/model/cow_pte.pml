@@ -2,19 +2,27 @@
 /*
  * A model of the life of one shared PTE table, for spin.
  *
- * Three mms, each on a CPU of its own whose TLB (the page X) and paging-structure
+ * Up to three mms, each on a CPU of its own whose TLB (the page X) and paging-structure
  * cache (the table T) are explicit state.  At the start mm 0 maps T privately, and T
- * maps X.  mm 0 forks 1, and then 0 or 1 forks 2; and everybody does anything: write
- * faults (break or reuse), unmap (detach, or zap by the last one), truncation of X or
- * reclaim with a batched flush, both in place, GUP-fast, and the CPUs walk and read and
- * write at any time.
+ * maps X.  mm 0 forks 1, and then 0 or 1 forks 2; the mms fault (break or reuse) and
+ * unmap (detach, or zap by the last one), X is truncated or reclaimed with a batched
+ * flush, both in place, GUP-fast takes a reference, and the CPUs walk and read and write
+ * at any time.
  *
  * The names are those of mm/cow_pte.c, where comments name the steps of this file in
  * brackets: [share], [break], [reuse], [detach], [leave], [flush], [drop],
  * [flush leaving], [in place].  What is one atomic step here is under the lock of the
  * table there; a step that is not atomic here is outside of it.
  *
- * N is 3, or with GUP-fast (-DGUP -DN=2) 2, to keep the states countable.
+ * What is bounded, always: one table with one page; two forks (one with N=2); an mm
+ * writes once at most and then unmaps once, or does not write; X is truncated or
+ * reclaimed once; GUP-fast tries once, in mm 0; and all come to their end.  What is
+ * checked (scripts/model.sh):
+ *   -DN=2 -DGUP      two mms and GUP-fast; no fork of a sharer
+ *   -DN=2 -DTHREAD   ... and instead of GUP-fast a second thread of mm 0, that writes
+ *                    once at most, too
+ *   -DN=3            three mms, with the fork of a sharer; neither GUP-fast nor a second
+ *                    thread
  *
  * Variants, each of which must break the assertion that is named (scripts/model.sh):
  *   NO_FLUSH         t_free    a leaver is dropped without a flush
@@ -32,6 +40,8 @@
  *   COUNT_UNLOCKED   t_free    a leaver counts the sharers before it takes the lock
  *   PMD_MOMENT       0         a break empties the PMD entry and fills it a moment later
  *   LOSE_REFERENCE   x_refs    a break takes no reference for the copy
+ *   BREAK_NO_RECHECK owns      a break does not look at the PMD entry again with the locks,
+ *                              and another thread has broken the table (with THREAD)
  */
 #ifndef N
 #define N	3
@@ -50,23 +60,26 @@
 #define LEFT	3	/* ->node.next is NULL: flushed by the last sharer */
 
 byte pmd[N];		/* the PMD entry */
-byte pwc[N];		/* the CPU's copy of it */
-byte tlb[N];		/* the CPU's translation of X: T_RO, T_RW or OWN */
+byte pwc[N];		/* the CPU's copy of it, if it points to T */
+byte tlb[N];		/* the CPU's translation of X by T: NONE, T_RO or T_RW */
 byte st[N];
 bool alive[N];		/* the mm runs */
 bool mapped[N];		/* ... and has a VMA for the block */
 bool t_free;		/* T was given back */
 bool x_in_t;		/* T maps X */
-byte x_own;		/* tables of their own that map X */
+bool own_x[N];		/* the mm's own table maps X */
+byte owns[N];		/* tables that were made for the mm */
+byte x_own;		/* ... that map X, of all mms */
 byte x_refs;		/* refcount of X */
 bool x_free;
 bool excl;		/* PageAnonExclusive of X in T */
 bool gup_ref;		/* GUP-fast has a reference of mm 0's page */
 bool forking;		/* mmap_lock of mm @forker for writing, its VMA locks too */
 byte forker;
-bool busy[N];		/* ... for reading, or a VMA lock: until the sharer is dropped */
+byte busy[N];		/* who has it for reading, or a VMA lock: until the sharer is dropped */
 byte ended;		/* processes that have come to their end */
 bool ptl;		/* fork holds the lock of T over several steps */
+hidden byte k;		/* scratch, inside of one step: no state */
 
 inline nr_sharers(n)
 {
@@ -81,6 +94,9 @@ inline flush(m)
 
 #define t_reached	(pmd[0] == T_RO || pmd[0] == T_RW || pmd[1] == T_RO || \
 			 pmd[1] == T_RW || pmd[N - 1] == T_RO || pmd[N - 1] == T_RW)
+
+/* A PMD entry was replaced: no copy is left that nothing points to */
+#define no_orphan(m)	assert(owns[m] == (pmd[m] == OWN))
 
 /* rmap finds T as long as it maps X: a PMD entry points to it */
 inline rmap_finds()
@@ -100,28 +116,35 @@ inline put_page()
 #define locked(m)	(forking && forker == m)
 
 #ifdef GUP
-#define PROCESSES	(N + 3)
+#define WITH_GUP	1
 #else
-#define PROCESSES	(N + 2)
+#define WITH_GUP	0
 #endif
+#ifdef THREAD
+#define WITH_THREAD	1
+#else
+#define WITH_THREAD	0
+#endif
+#define PROCESSES	(N + 2 + WITH_GUP + WITH_THREAD)
 
-/* All are gone, and so are the table and what it mapped: nothing is lost */
+/*
+ * In the last step of a process.  When all are gone, so are the table and what it mapped:
+ * nothing is lost.
+ */
 inline finish()
 {
-	atomic {
-		ended++;
-		if
-		:: ended == PROCESSES ->
+	ended++;
+	if
+	:: ended == PROCESSES ->
 #ifndef SHARE_RW	/* the write is what counts there */
-			assert(x_refs == x_in_t + x_own + gup_ref);
-			assert(t_free && !t_reached && !x_in_t && !x_own);
-			for (k : 0 .. N - 1) { assert(st[k] == OUT) }
+		assert(x_refs == x_in_t + x_own + gup_ref);
+		assert(t_free && !t_reached && !x_in_t && !x_own);
+		for (k : 0 .. N - 1) { assert(st[k] == OUT && !owns[k]) }
 #else
-			skip
+		skip
 #endif
-		:: else
-		fi
-	}
+	:: else
+	fi
 }
 
 /* [flush leaving] cow_pte_flush_leaving() */
@@ -144,28 +167,35 @@ inline flush_leaving()
 #endif
 }
 
-/* [drop] cow_pte_drop() */
+/* [drop] cow_pte_drop().  Nobody is dropped twice. */
 inline drop(m)
 {
-	atomic { st[m] = OUT }
+	assert(st[m] == LEAVING || st[m] == LEFT);
+	st[m] = OUT
 }
 
-/* [flush], then [drop]: cow_pte_gather_leave(), and what the mmu_gather does then */
+/*
+ * [flush], then [drop]: cow_pte_gather_leave(), and what the mmu_gather does then.  The
+ * drop is one step with letting go of the mmap_lock.
+ */
 inline gather_leave(m)
 {
 #ifdef DROP_EARLY
-	drop(m);
+	d_step { drop(m) };
 #endif
 #ifndef NO_FLUSH
-	atomic { flush(m) }
+	d_step { flush(m) };
 #endif
+	d_step {
 #ifndef DROP_EARLY
-	drop(m);
+		drop(m);
 #endif
+		busy[m]--
+	}
 }
 
 /* [share] cow_pte_fork(): mm @p shares with @c.  A private T becomes shared. */
-inline share(p, c)
+inline share(p, c, last)
 {
 	atomic { !forking && !busy[p] -> forking = true; forker = p }
 	if
@@ -208,48 +238,87 @@ inline share(p, c)
 	/* dup_mmap() flushes before it lets go of the mmap_lock */
 	atomic { flush(p) }
 #endif
-	atomic { alive[c] = true; forking = false }
+	atomic {
+		alive[c] = true;
+		forking = false;
+		if
+		:: last -> finish()
+		:: else
+		fi
+	}
 }
 
-/* A write fault: [break] or [reuse], cow_pte_replace() */
+/*
+ * A write fault: [break] or [reuse], cow_pte_replace().  The look at the PMD entry without
+ * a lock is a step of its own if there is a second thread that could change it.
+ */
 inline write_fault(m)
 {
 	atomic {
-		!ptl && !locked(m);
-		busy[m] = true;
+		/* mmap_lock or VMA lock, and the VMA is looked up */
+		!locked(m);
+		n = 0;
+		seen = NONE;
 		if
-		:: pmd[m] == T_RO && st[m] == SHARER ->
-			nr_sharers(n);
-			if
-			:: n == 1 ->			/* [reuse] */
-				flush_leaving();
-				st[m] = OUT;
-				pmd[m] = T_RW;
-				n = 0
-			:: else ->			/* [break] */
-				if
-#ifdef LOSE_REFERENCE
-				:: x_in_t -> own_x = true; x_own++; excl = false
-#else
-				:: x_in_t -> own_x = true; x_own++; x_refs++; excl = false
-#endif
-				:: else
-				fi;
-#ifdef PMD_MOMENT
-				pmd[m] = NONE;
-#else
-				pmd[m] = OWN;
-#endif
-				st[m] = LEAVING		/* [leave] */
-			fi;
-			rmap_finds()
-		:: else -> n = 0
+		:: mapped[m] -> busy[m]++; seen = pmd[m]
+		:: else
 		fi
+#ifdef THREAD
+	}
+	atomic {
+#endif
+		if
+		:: seen == T_RO ->
+			!ptl;
+			if
+#ifdef BREAK_NO_RECHECK
+			:: true ->
+#else
+			:: pmd[m] == T_RO ->
+#endif
+				nr_sharers(n)
+			:: else			/* another thread was faster */
+			fi
+		:: else
+		fi;
+		if
+		:: n == 0
+		:: n == 1 ->				/* [reuse] */
+			flush_leaving();
+			st[m] = OUT;
+			pmd[m] = T_RW;
+			no_orphan(m)
+		:: n > 1 ->				/* [break] */
+			if
+			:: x_in_t ->
+				own_x[m] = true;
+				x_own++;
+#ifndef LOSE_REFERENCE
+				x_refs++;
+#endif
+				excl = false
+			:: else
+			fi;
+			st[m] = LEAVING;		/* [leave] */
+#ifdef PMD_MOMENT
+			pmd[m] = NONE
+#else
+			owns[m]++;
+			pmd[m] = OWN;
+			no_orphan(m)
+#endif
+		fi;
+		rmap_finds();
+		if
+		:: n <= 1 && mapped[m] -> busy[m]--
+		:: else
+		fi;
+		seen = NONE
 	}
 #ifdef PMD_MOMENT
 	atomic {
 		if
-		:: n > 1 -> pmd[m] = OWN
+		:: n > 1 -> owns[m]++; pmd[m] = OWN
 		:: else
 		fi
 	}
@@ -257,24 +326,27 @@ inline write_fault(m)
 	if
 	:: n > 1 -> gather_leave(m)
 	:: else
-	fi;
-	busy[m] = false
+	fi
 }
 
-/* munmap or exit: [detach], cow_pte_detach(), or the ordinary zap of a private table */
+/*
+ * munmap or exit: [detach], cow_pte_detach(), or the ordinary zap of a private table.
+ * No fault is under way, and none comes: the VMA is gone.
+ */
 inline unmap(m)
 {
 #ifdef COUNT_UNLOCKED
-	atomic { nr_sharers(k) }
+	atomic { nr_sharers(seen) }
 #endif
 	atomic {
-		!ptl && !locked(m);
-		busy[m] = true;
+		!ptl && !locked(m) && !busy[m];
+		busy[m] = 1;
+		mapped[m] = false;
 		n = 0;
 		if
 		:: pmd[m] == T_RO && st[m] == SHARER ->
 #ifdef COUNT_UNLOCKED
-			n = k;
+			n = seen;
 #else
 			nr_sharers(n);
 #endif
@@ -290,94 +362,104 @@ inline unmap(m)
 				n = 0
 			:: else ->
 				pmd[m] = NONE;
-				mapped[m] = false;
 				st[m] = LEAVING;
 				n = 2
 			fi;
+			no_orphan(m);
 			rmap_finds()
 		:: else
 		fi
 	}
 	if
-	:: n == 2 -> gather_leave(m)
-	:: else -> skip
-	fi;
-	atomic {
-		!ptl;
-		k = 0;
+	:: n == 2 -> gather_leave(m); n = 0
+	:: else ->
+		atomic {
+			!ptl;
+			n = 0;
+			if
+			:: pmd[m] == T_RW && st[m] == OUT ->
+				/* zap_pte_range(), free_pgtables() */
+				n = 1 + x_in_t;
+				x_in_t = false;
+				pmd[m] = NONE
+			:: pmd[m] == OWN ->
+				n = 3;
+				owns[m]--;
+				pmd[m] = NONE
+			:: else
+			fi;
+			no_orphan(m)
+		}
+		/* tlb_finish_mmu(): flush, then free */
 		if
-		:: n == 0 && pmd[m] == T_RW && st[m] == OUT ->
-			/* zap_pte_range(), free_pgtables() */
-			k = 1 + x_in_t;
-			x_in_t = false;
-			mapped[m] = false;
-			pmd[m] = NONE
-		:: n == 0 && pmd[m] == OWN ->
-			k = 3;
-			mapped[m] = false;
-			pmd[m] = NONE
+		:: n -> d_step { flush(m) }
 		:: else
-		fi;
-		n = k
-	}
-	/* tlb_finish_mmu(): flush, then free */
-	if
-	:: n -> atomic { flush(m) }
-	:: else -> skip
+		fi
 	fi;
 	atomic {
+		busy[m] = 0;
 		if
 		:: n == 2 -> t_free = true; put_page()
 		:: n == 1 -> t_free = true
-		:: n == 3 && own_x -> own_x = false; x_own--; put_page()
+		:: n == 3 && own_x[m] -> own_x[m] = false; x_own--; put_page()
 		:: else
 		fi;
-		busy[m] = false
+		n = 0;
+		finish()
 	}
 }
 
-/* What an mm does, each thing once at most, in any order */
+/*
+ * What an mm does: one write fault or none, and in the end it unmaps.  A fault after that
+ * would find no VMA.
+ */
 proctype mm(byte m)
 {
-	byte n, k;
-	bool own_x, wrote, unmapped;
+	byte n, seen;
 
 	alive[m];
-	do
-	:: !wrote ->
-		wrote = true;
-		write_fault(m)
-	:: !unmapped -> unmapped = true; unmap(m)
-	:: unmapped -> break
-	od;
-	finish()
+	if
+	:: write_fault(m)
+	:: skip
+	fi;
+	unmap(m)
 }
 
-/* The CPU of mm @m: walks, reads and writes whenever it likes */
+#ifdef THREAD
+/* A second thread of mm @m, which writes, too, at any time */
+proctype thread(byte m)
+{
+	byte n, seen;
+
+	write_fault(m);
+	atomic { finish() }
+}
+#endif
+
+/*
+ * The CPU of mm @m: walks, reads and writes whenever it likes.  What it may know of a
+ * table of its own is of no consequence, and so it does not remember it.
+ */
 proctype cpu(byte m)
 {
-	byte j;
-
 end:	do
 	/* a fault there would find no table, and make an empty one */
-	:: atomic { alive[m] && mapped[m] && pmd[m] == NONE -> assert(false) }
-	:: atomic { alive[m] && pwc[m] == NONE && pmd[m] != NONE -> pwc[m] = pmd[m] }
-	:: atomic { (pwc[m] == T_RO || pwc[m] == T_RW) ->
+	:: d_step { alive[m] && mapped[m] && pmd[m] == NONE -> assert(false) }
+	:: d_step { alive[m] && pwc[m] == NONE && (pmd[m] == T_RO || pmd[m] == T_RW) ->
+		pwc[m] = pmd[m] }
+	:: d_step { pwc[m] != NONE && (t_free || x_in_t) ->
 		/* the table is read */
 		assert(!t_free);
-		if
-		:: x_in_t -> tlb[m] = pwc[m]
-		:: else
-		fi
+		tlb[m] = pwc[m]
 		}
-	:: atomic { (tlb[m] == T_RO || tlb[m] == T_RW) ->
+	:: d_step { tlb[m] != NONE && x_free ->
 		/* the page is read */
 		assert(!x_free) }
 	:: atomic { tlb[m] == T_RW && excl && !locked(m) ->
 		/* the page is written: nobody else may see that */
-		for (j : 0 .. N - 1) {
-			assert(j == m || tlb[j] == NONE || tlb[j] == OWN);
-			assert(j == m || st[j] != SHARER)
+		for (k : 0 .. N - 1) {
+			assert(k == m || tlb[k] == NONE);
+			assert(k == m || st[k] != SHARER)
 		}
 		}
 	od
@@ -401,7 +483,6 @@ end:	do
  */
 proctype inplace()
 {
-	byte k;
 	bool took, pending[N];
 
 	if
@@ -460,15 +541,15 @@ proctype inplace()
 		if
 		:: took -> took = false; put_page()
 		:: else
-		fi
+		fi;
+		finish()
 	}
-	finish()
 }
 
 /* GUP-fast in mm 0 */
 proctype gup_fast()
 {
-	byte seen, k;
+	byte seen;
 
 	atomic { seen = pmd[0] }
 	if
@@ -495,27 +576,25 @@ proctype gup_fast()
 		fi
 	:: else -> skip		/* slow GUP breaks first */
 	fi;
-	/* whoever has a reference now never sees writes of another sharer */
 	atomic {
+		/* whoever has a reference now never sees writes of another sharer */
 		assert(!(gup_ref && excl && x_in_t && st[0] == SHARER &&
-			 (st[1] == SHARER || st[N - 1] == SHARER)))
+			 (st[1] == SHARER || st[N - 1] == SHARER)));
+		finish()
 	}
-	finish()
 }
 
 proctype fork()
 {
-	byte who, k;
-
-	share(0, 1);
-#if N > 2
+#if N == 2
+	share(0, 1, true)
+#else
+	share(0, 1, false);
 	if
-	:: who = 0
-	:: who = 1	/* the fork of a sharer */
-	fi;
-	share(who, 2);
+	:: share(0, 2, true)
+	:: share(1, 2, true)	/* the fork of a sharer */
+	fi
 #endif
-	finish()
 }
 
 init {
@@ -532,6 +611,9 @@ init {
 		run cpu(2); run mm(2);
 #endif
 		run fork();
+#ifdef THREAD
+		run thread(0);
+#endif
 #ifdef GUP
 		run gup_fast();
 #endif

@@ -545,41 +545,51 @@ CASE(dontunmap, 2)
  * To a hole in a block that is shared, which the kernel finds by a hint, so that nothing
  * is unmapped there before.
  */
+#define GAP		(BLOCK_PAGES + 100)
+#define GAP_PAGES	20UL
+
+static void look_into_gap(char *p, bool last)
+{
+	check(read_faults(AT(GAP)) && read_faults(AT(GAP + GAP_PAGES - 1)),
+	      "the hole is filled here too");
+	if (!last)
+		return;
+	check(mmap(AT(GAP), GAP_PAGES * PAGE, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == AT(GAP), "mmap");
+	verify(p, GAP, GAP_PAGES, OWNER_ZERO);
+}
+
 static void move_into_hole(void)
 {
-	const unsigned long from = 40, len = 20, hole = BLOCK_PAGES + 100;
+	static const struct span spans[] = {
+		{ 0, GAP }, { GAP + GAP_PAGES, 2 * BLOCK_PAGES - GAP - GAP_PAGES }, { }
+	};
+	const unsigned long from = 40;
 	char *p = map_blocks(2), *ret;
-	unsigned long i;
 	long before;
 	pid_t pid;
 
 	fill(p, 0, 2 * BLOCK_PAGES, ORIGIN);
-	check(!munmap(AT(hole), len * PAGE), "munmap");
-	steps_reset();
-	pid = fork_sharing(2);
-	if (!pid) {
-		errno = 0;
-		before = own_breaks();
-		ret = mremap(AT(from), len * PAGE, len * PAGE,
-			     MREMAP_MAYMOVE | MREMAP_DONTUNMAP, AT(hole));
-		if (ret == MAP_FAILED && errno == EINVAL)
-			skip_case("no MREMAP_DONTUNMAP");
-		check(ret == AT(hole), "moved to %p, not to %p", ret, AT(hole));
-		expect_own_breaks(before, 2);
-		for (i = 0; i < len; i++)
-			check(page_is(AT(hole + i), from + i, ORIGIN), "moved page %lu", i);
-		fill(p, hole, len, ACTOR);
-		verify(p, from, len, OWNER_ZERO);
-		verify(p, 0, from, ORIGIN);
-		verify(p, from + len, hole - from - len, ORIGIN);
-		done();
-	}
+	check(!munmap(AT(GAP), GAP_PAGES * PAGE), "munmap");
+	pid = bystanders(p, 2, spans, look_into_gap);
+	before = own_breaks();
+	ret = mremap(AT(from), GAP_PAGES * PAGE, GAP_PAGES * PAGE,
+		     MREMAP_MAYMOVE | MREMAP_DONTUNMAP, AT(GAP));
+	if (ret == MAP_FAILED && errno == EINVAL)
+		skip_case("no MREMAP_DONTUNMAP");
+	check(ret == AT(GAP), "moved to %p, not to %p", ret, AT(GAP));
+	expect_own_breaks(before, 2);
+	verify_moved(p, GAP, from, GAP_PAGES, ORIGIN);
+	let_look(false);
+	verify_moved(p, GAP, from, GAP_PAGES, ORIGIN);
+	fill(p, GAP, GAP_PAGES, ACTOR);
+	let_look(true);
 	join(pid);
-	check(mmap(AT(hole), len * PAGE, PROT_READ | PROT_WRITE,
-		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == AT(hole), "mmap");
-	verify(p, hole, len, OWNER_ZERO);
-	verify(p, 0, hole, ORIGIN);
-	verify(p, hole + len, 2 * BLOCK_PAGES - hole - len, ORIGIN);
+	verify(p, GAP, GAP_PAGES, ACTOR);
+	verify(p, 0, from, ORIGIN);
+	verify(p, from, GAP_PAGES, OWNER_ZERO);
+	verify(p, from + GAP_PAGES, GAP - from - GAP_PAGES, ORIGIN);
+	verify_spans(p, spans + 1, ORIGIN);
 	unmap_blocks(p, 2);
 }
 
@@ -662,16 +672,31 @@ static void advice_view(char *p)
 }
 CASE(advice, 3)
 
+/* MADV_PAGEOUT of tables that others share: nothing happens. */
+static void advice_to_shared(char *p)
+{
+	unsigned long i, out = 0;
+	struct events before;
+
+	events_get(&before);
+	madvise(p, NR * BLOCK, MADV_PAGEOUT);
+	for (i = 0; i < PAGES; i++)
+		out += !!(pagemap(0, AT(i)) & PM_SWAP);
+	expect_events(&before, EV_BREAK, ==, 0);
+	check(plain || out == 0, "%lu pages of a shared table went to swap", out);
+	check(plain || own_tables() >= (long)NR, "%ld tables are shared", own_tables());
+}
+
 /*
- * When the child is gone the parent's tables are its own: MADV_PAGEOUT, which leaves
- * shared ones alone, pages out.
+ * When the grandchild is gone, and then the child, the parent's tables are its own:
+ * MADV_PAGEOUT, which leaves shared ones alone, pages out.
  */
 static void dormant_advice(void)
 {
 	char *p = map_blocks(NR);
 	struct events before;
 	unsigned long i, out = 0;
-	pid_t pid;
+	pid_t pid, third;
 
 	if (!have_swap())
 		skip_case("no swap");
@@ -679,19 +704,27 @@ static void dormant_advice(void)
 	steps_reset();
 	pid = fork_sharing(NR);
 	if (!pid) {
+		third = fork_sharing(NR);
 		arrive(READY);
-		await(DID, 1);
+		if (!third) {
+			await(DID, 1);
+			verify(p, 0, PAGES, ORIGIN);
+			done();
+		}
+		join(third);
+		verify(p, 0, PAGES, ORIGIN);
+		arrive(WROTE);
+		await(DID, 2);
 		verify(p, 0, PAGES, ORIGIN);
 		done();
 	}
-	/* the child has broken what it cannot run without */
-	await(READY, 1);
-	events_get(&before);
-	madvise(p, NR * BLOCK, MADV_PAGEOUT);
-	for (i = 0; i < PAGES; i++)
-		out += !!(pagemap(0, AT(i)) & PM_SWAP);
-	expect_events(&before, EV_BREAK, ==, 0);
-	check(plain || out == 0, "%lu pages of a shared table went to swap", out);
+	/* they have broken what they cannot run without */
+	await(READY, 2);
+	advice_to_shared(p);
+	arrive(DID);
+	await(WROTE, 1);
+	verify(p, 0, PAGES, ORIGIN);
+	advice_to_shared(p);
 	arrive(DID);
 	join(pid);
 	events_get(&before);
@@ -835,58 +868,8 @@ CASE(uffd, 3)
 
 /*
  * A mapping is armed, and then grows in place into a block that was shared before:
- * UFFDIO_COPY fills a hole of the shared table.
+ * PAGEMAP_SCAN leaves markers in empty entries of the shared table.
  */
-static void uffd_grown(void)
-{
-	static char buf[PAGE] __attribute__((aligned(4096)));
-	char *p = map_blocks(2);
-	struct uffdio_api api = { .api = UFFD_API };
-	struct uffdio_register reg = {
-		.range = { (uintptr_t)p, BLOCK },
-		.mode = UFFDIO_REGISTER_MODE_MISSING,
-	};
-	struct uffdio_copy copy = {
-		.dst = (uintptr_t)AT(BLOCK_PAGES), .src = (uintptr_t)buf, .len = PAGE,
-	};
-	struct events before;
-	pid_t pid;
-	int fd;
-
-	fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0)
-		skip_case("userfaultfd: %s", strerror(errno));
-	check(!ioctl(fd, UFFDIO_API, &api), "UFFDIO_API");
-	fill(p, 0, 2 * BLOCK_PAGES, ORIGIN);
-	check(!munmap(AT(BLOCK_PAGES), BLOCK / 2), "munmap");
-	steps_reset();
-	pid = fork_sharing(2);
-	if (!pid) {
-		await(DID, 1);
-		check(mmap(AT(BLOCK_PAGES), BLOCK / 2, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) !=
-		      MAP_FAILED, "mmap");
-		verify(p, BLOCK_PAGES, BLOCK_PAGES / 2, OWNER_ZERO);
-		verify(p, 0, BLOCK_PAGES, ORIGIN);
-		done();
-	}
-	check(!ioctl(fd, UFFDIO_REGISTER, &reg), "UFFDIO_REGISTER");
-	check(mremap(p, BLOCK, BLOCK + 64 * PAGE, 0) == p, "mremap: %s",
-	      strerror(errno));
-	pattern_page(buf, BLOCK_PAGES, ACTOR);
-	events_get(&before);
-	check(!ioctl(fd, UFFDIO_COPY, &copy), "UFFDIO_COPY: %s", strerror(errno));
-	expect_events(&before, EV_BREAK, >=, 1);
-	verify(p, BLOCK_PAGES, 1, ACTOR);
-	arrive(DID);
-	join(pid);
-	verify(p, 0, BLOCK_PAGES, ORIGIN);
-	verify(p, BLOCK_PAGES, 1, ACTOR);
-	close(fd);
-	unmap_blocks(p, 2);
-}
-
-/* The same with PAGEMAP_SCAN, which leaves markers in empty entries. */
 static void scan_grown(void)
 {
 	char *p = map_blocks(2);
@@ -904,7 +887,7 @@ static void scan_grown(void)
 	};
 	struct events before;
 	int fd, map;
-	pid_t pid;
+	pid_t pid, third;
 
 	fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 	map = open("/proc/self/pagemap", O_RDONLY);
@@ -916,16 +899,21 @@ static void scan_grown(void)
 	steps_reset();
 	pid = fork_sharing(2);
 	if (!pid) {
+		third = fork_sharing(2);
+		arrive(READY);
 		await(DID, 1);
 		check(mmap(AT(BLOCK_PAGES), BLOCK / 2, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) !=
 		      MAP_FAILED, "mmap");
 		check(!(pagemap(0, AT(BLOCK_PAGES)) >> 57 & 1),
-		      "the child has the parent's marker");
+		      "the parent's marker is here too");
 		verify(p, BLOCK_PAGES, BLOCK_PAGES / 2, OWNER_ZERO);
 		verify(p, 0, BLOCK_PAGES, ORIGIN);
+		if (third)
+			join(third);
 		done();
 	}
+	await(READY, 2);
 	check(!ioctl(fd, UFFDIO_REGISTER, &reg), "UFFDIO_REGISTER");
 	check(mremap(p, BLOCK, BLOCK + 64 * PAGE, 0) == p, "mremap: %s",
 	      strerror(errno));
@@ -1134,6 +1122,31 @@ static void uffd_in_hole(int file, uint64_t features, uint64_t mode,
 	verify_spans(p, around_hole, ORIGIN);
 	close(fd);
 	unmap_blocks(p, 2);
+}
+
+/* UFFDIO_COPY fills a part of the hole. */
+static void copy_grown_act(char *p, int fd)
+{
+	char *from = map_blocks(1);
+	struct uffdio_copy copy = {
+		.dst = (uintptr_t)AT(HOLE), .src = (uintptr_t)from, .len = 2 * PAGE,
+	};
+
+	pattern_page(from, HOLE, ACTOR);
+	pattern_page(from + PAGE, HOLE + 1, ACTOR);
+	check(!ioctl(fd, UFFDIO_COPY, &copy), "UFFDIO_COPY: %s", strerror(errno));
+	unmap_blocks(from, 1);
+}
+
+static void copy_grown_view(char *p)
+{
+	verify(p, HOLE, 2, ACTOR);
+}
+
+static void uffd_grown(void)
+{
+	uffd_in_hole(-1, 0, UFFDIO_REGISTER_MODE_MISSING, copy_grown_act,
+		     copy_grown_view);
 }
 
 static void move_grown_act(char *p, int fd)
@@ -1556,7 +1569,8 @@ static void heap(void)
 
 	for (round = 0; round < rounds(2); round++) {
 		char *old = sbrk(0), *p, *end;
-		pid_t pid;
+		pid_t pid, third;
+		long before;
 
 		steps_reset();
 		p = (char *)(((uintptr_t)old + BLOCK - 1) & ~(BLOCK - 1));
@@ -1566,23 +1580,36 @@ static void heap(void)
 		fill(p, 0, PAGES, ORIGIN);
 		/* the last block may have to be copied: the heap ends in it */
 		pid = fork_sharing(NR - 1);
-		if ((pid == 0) == round % 2) {
+		third = pid ? 0 : fork_sharing(NR - 1);
+		barrier(READY, 3);
+		if ((pid == 0) == round % 2 && (pid || third)) {
+			errno = 0;
+			before = own_breaks();
 			check(!brk(AT(700)), "brk");
+			expect_own_breaks(before, 1);
 			check(read_faults(AT(700)), "still mapped");
 			check(!brk(AT(900)), "brk");
 			verify(p, 0, 700, ORIGIN);
 			verify(p, 700, 200, OWNER_ZERO);
 			fill(p, 690, 20, ACTOR);
 			arrive(DID);
-			await(WROTE, 1);
+			await(WROTE, 2);
 			verify(p, 0, 690, ORIGIN);
 			verify(p, 690, 20, ACTOR);
+			verify(p, 710, 190, OWNER_ZERO);
 		} else {
+			unsigned int owner = pid || third ? OTHER : THIRD;
+
 			await(DID, 1);
 			verify(p, 0, PAGES, ORIGIN);
-			fill(p, 0, PAGES, OTHER);
+			barrier(LEAVE, 2);
+			fill(p, 0, PAGES, owner);
+			barrier(LEAVE, 2);
+			verify(p, 0, PAGES, owner);
 			arrive(WROTE);
 		}
+		if (third)
+			join(third);
 		if (!pid)
 			done();
 		join(pid);
@@ -2458,7 +2485,7 @@ static void leave_and_truncate(void)
 }
 
 /*
- * A hole is punched in the private file: its pages read as zero on both sides, the
+ * A hole is punched in the private file: its pages read as zero for all three, the
  * pages that were written stay.
  */
 static void punch_hole(void)
@@ -2467,13 +2494,21 @@ static void punch_hole(void)
 
 	for (round = 0; round < rounds(2); round++) {
 		int fd = memory_file(PAGES, OTHER);
+		pid_t pid, third = 0;
 		struct events before;
-		pid_t pid;
+		unsigned int me;
 		char *p;
 
 		steps_reset();
 		map_private_file(fd, &p);
 		pid = fork_sharing(NR);
+		if (!pid)
+			third = fork_sharing(NR);
+		me = pid ? ACTOR : third ? CHILD : THIRD;
+		barrier(READY, 3);
+		check(plain || own_tables() >= (long)NR, "%ld tables are shared",
+		      own_tables());
+		barrier(READY, 3);
 		if (pid) {
 			events_get(&before);
 			if (fallocate(fd, FALLOC_FL_PUNCH_HOLE |
@@ -2481,16 +2516,19 @@ static void punch_hole(void)
 				      300 * PAGE))
 				skip_case("fallocate: %s", strerror(errno));
 			expect_events(&before, EV_INPLACE, >=, 1);
+			expect_events(&before, EV_BREAK, ==, 0);
 			arrive(WROTE);
 		}
 		await(WROTE, 1);
 		for (i = 0; i < PAGES; i++)
 			verify(p, i, 1, !(i % 3) ? ORIGIN :
 			       i >= 400 && i < 700 ? OWNER_ZERO : OTHER);
-		barrier(LEAVE, 2);
-		fill(p, 0, PAGES, pid ? ACTOR : CHILD);
-		barrier(LEAVE, 2);
-		verify(p, 0, PAGES, pid ? ACTOR : CHILD);
+		barrier(LEAVE, 3);
+		fill(p, 0, PAGES, me);
+		barrier(LEAVE, 3);
+		verify(p, 0, PAGES, me);
+		if (third)
+			join(third);
 		if (!pid)
 			done();
 		join(pid);

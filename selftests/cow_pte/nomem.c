@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
+#include <linux/io_uring.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sched.h>
@@ -21,6 +22,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/swap.h>
 #include <sys/syscall.h>
@@ -614,6 +616,153 @@ static int do_mem_write(char *p)
 	return n == (ssize_t)PAGE ? 0 : n < 0 ? errno : EIO;
 }
 
+/* As gup.c has it: a file of ours, past the page cache. */
+static int direct_fd = -1;
+
+static void before_direct(char *p)
+{
+	char path[64];
+	int fd = disk_file(24, FILE_DATA);
+
+	(void)p;
+	fsync(fd);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	direct_fd = open(path, O_RDONLY | O_DIRECT);
+	if (direct_fd < 0)
+		skip_case("no file system with O_DIRECT, see COW_PTE_TEST_DIR");
+	close(fd);
+}
+
+static int do_direct(char *p)
+{
+	ssize_t n = pread(direct_fd, AT(20), PAGE, 20 * PAGE);
+
+	return n == (ssize_t)PAGE ? 0 : n < 0 ? errno : EIO;
+}
+
+static void after_direct(char *p)
+{
+	close(direct_fd);
+	verify_most(p, 0, 20, ORIGIN);
+	verify(p, 20, 1, FILE_DATA);
+	verify_most(p, 21, PAGES - 21, ORIGIN);
+}
+
+/* The kernel copies from a pipe: the fault is its own, and what is not copied stays there. */
+static void before_pipe_read(char *p)
+{
+	static char buf[PAGE];
+
+	(void)p;
+	check(!pipe(pipe_fds), "pipe");
+	pattern_page(buf, 20, ACTOR);
+	check(write(pipe_fds[1], buf, PAGE) == (ssize_t)PAGE, "pipe");
+}
+
+static int do_pipe_read(char *p)
+{
+	ssize_t n = read(pipe_fds[0], AT(20), PAGE);
+
+	return n == (ssize_t)PAGE ? 0 : n < 0 ? errno : EIO;
+}
+
+static void after_pipe_read(char *p)
+{
+	after_vm_write(p);
+	close(pipe_fds[0]);
+	close(pipe_fds[1]);
+}
+
+static int ring_fd;
+
+static void before_ring(char *p)
+{
+	struct io_uring_params params = { 0 };
+
+	(void)p;
+	ring_fd = syscall(SYS_io_uring_setup, 4, &params);
+	if (ring_fd < 0)
+		skip_case("io_uring: %s", strerror(errno));
+}
+
+static int do_ring(char *p)
+{
+	struct iovec iov = { AT(20), 4 * PAGE };
+
+	return report(syscall(SYS_io_uring_register, ring_fd, IORING_REGISTER_BUFFERS,
+			      &iov, 1));
+}
+
+/* A fork finds the pins: they are in the table of this process. */
+static void after_ring(char *p)
+{
+	struct events before;
+	pid_t pid;
+
+	events_get(&before);
+	pid = xfork();
+	if (!pid) {
+		verify_most(p, 0, PAGES, ORIGIN);
+		done();
+	}
+	join(pid);
+	expect_events(&before, EV_FB_PINNED, >=, 1);
+	verify_most(p, 0, PAGES, ORIGIN);
+	close(ring_fd);
+}
+
+/*
+ * A debugger writes a word into a process that shares the table with it.  Where the cgroup
+ * of that process has no memory for the table, the debugger pays: it is the only one of
+ * these that asks twice, and fails for the page only.
+ */
+#define POKED		0x5eed5eed5eed5eedL
+
+static pid_t tracee;
+static long tracee_breaks;
+
+static void before_poke(char *p)
+{
+	int status;
+
+	tracee = fork_sharing(NR);
+	if (!tracee) {
+		check(!ptrace(PTRACE_TRACEME, 0, NULL, NULL), "PTRACE_TRACEME: %s",
+		      strerror(errno));
+		raise(SIGSTOP);
+		check(*(volatile long *)AT(20) == POKED, "the word is not there");
+		verify_most(p, 0, 20, ORIGIN);
+		verify_most(p, 21, PAGES - 21, ORIGIN);
+		done();
+	}
+	status = join_status(tracee);
+	check(WIFSTOPPED(status), "wait status %#x", status);
+	tracee_breaks = status_kb(tracee, "CowPTEBreaks");
+}
+
+static int do_poke(char *p)
+{
+	return report(ptrace(PTRACE_POKEDATA, tracee, AT(20), POKED));
+}
+
+static void intact_poke(char *p)
+{
+	long word = ptrace(PTRACE_PEEKDATA, tracee, AT(20), NULL);
+
+	check(word == *(long *)AT(20), "the word is %#lx", word);
+}
+
+static void after_poke(char *p)
+{
+	long breaks = status_kb(tracee, "CowPTEBreaks") - tracee_breaks;
+
+	check(breaks == 1, "%ld tables were copied for the other process", breaks);
+	check(!ptrace(PTRACE_CONT, tracee, NULL, NULL), "PTRACE_CONT: %s",
+	      strerror(errno));
+	join(tracee);
+	verify_most(p, 0, PAGES, ORIGIN);
+}
+
 static int mirror_fd;
 
 static void before_notifier(char *p)
@@ -877,6 +1026,15 @@ OP_CASE(vm_write, .also = EFAULT)
 #define after_mem_write		after_vm_write
 OP_CASE(mem_write, .before = before_mem_write, .also = EIO, .one_block = true)
 OP_CASE(vmsplice, .before = before_vmsplice, .also = EFAULT, .one_block = true)
+OP_CASE(direct, .before = before_direct, .one_block = true)
+OP_CASE(pipe_read, .before = before_pipe_read, .also = EFAULT, .one_block = true)
+OP_CASE(ring, .before = before_ring, .also = EFAULT, .one_block = true)
+OP_CASE(poke, .before = before_poke, .intact = intact_poke, .also = EIO,
+	.one_block = true)
+/*
+ * What is armed is never shared, and so what a userfaultfd does with pages meets a shared
+ * table only where an armed mapping grew: see grown_once().
+ */
 OP_CASE(uffd)
 OP_CASE(pkey, .before = before_pkey)
 OP_CASE(brk, .map = map_brk, .unmap = unmap_brk)
@@ -1660,6 +1818,18 @@ struct uffdio_move {
 };
 #define UFFDIO_MOVE		_IOWR(UFFDIO, 0x05, struct uffdio_move)
 #endif
+#ifndef UFFDIO_CONTINUE
+struct uffdio_continue {
+	struct uffdio_range range;
+	__u64 mode;
+	__s64 mapped;
+};
+#define UFFDIO_CONTINUE		_IOWR(UFFDIO, 0x07, struct uffdio_continue)
+#define UFFDIO_REGISTER_MODE_MINOR	((__u64)1 << 2)
+#endif
+#ifndef UFFD_FEATURE_MINOR_SHMEM
+#define UFFD_FEATURE_MINOR_SHMEM	(1 << 10)
+#endif
 #define PM_UFFD_WP		(1ULL << 57)
 
 /*
@@ -1673,6 +1843,7 @@ struct grown {
 	int (*run)(int fd, char *p);
 	void (*intact)(char *p);
 	void (*after)(char *p);
+	bool file;	/* of memory, for minor faults */
 };
 
 static void grown_empty(char *p)
@@ -1748,16 +1919,62 @@ static void after_grown_move(char *p)
 	verify(p, MOVED + 1, BLOCK_PAGES - MOVED - 1, ORIGIN);
 }
 
+static int grown_zero(int fd, char *p)
+{
+	struct uffdio_zeropage zero = { .range = { (uintptr_t)AT(GROWN), PAGE } };
+
+	return report(ioctl(fd, UFFDIO_ZEROPAGE, &zero));
+}
+
+static void after_grown_zero(char *p)
+{
+	check(pagemap(0, AT(GROWN)) & PM_PRESENT, "there is no page");
+	verify(p, GROWN, 1, OWNER_ZERO);
+	verify(p, 0, BLOCK_PAGES, ORIGIN);
+}
+
+/* A page that the file has, and this process has not yet. */
+static int grown_file(void)
+{
+	char page[PAGE];
+	int fd = memfd_create("cow_pte", 0);
+
+	pattern_page(page, GROWN, FILE_DATA);
+	check(fd >= 0 && !ftruncate(fd, 2 * BLOCK) &&
+	      pwrite(fd, page, PAGE, GROWN * PAGE) == (ssize_t)PAGE, "memfd: %s",
+	      strerror(errno));
+	return fd;
+}
+
+static int grown_continue(int fd, char *p)
+{
+	struct uffdio_continue cont = { .range = { (uintptr_t)AT(GROWN), PAGE } };
+
+	return report(ioctl(fd, UFFDIO_CONTINUE, &cont));
+}
+
+static void after_grown_continue(char *p)
+{
+	check(pagemap(0, AT(GROWN)) & PM_PRESENT, "there is no page");
+	verify(p, GROWN, 1, FILE_DATA);
+	verify(p, 0, BLOCK_PAGES, ORIGIN);
+}
+
 static int grown_once(unsigned int nth, const struct grown *g)
 {
 	const unsigned long rest = BLOCK_PAGES + BLOCK_PAGES / 2;
-	char *p = map_blocks(2);
-	struct uffdio_api api = { .api = UFFD_API };
+	int file = g->file ? grown_file() : -1;
+	char *p = g->file ? map_file_blocks(2, file) : map_blocks(2);
+	struct uffdio_api api = {
+		.api = UFFD_API, .features = g->file ? UFFD_FEATURE_MINOR_SHMEM : 0,
+	};
 	struct uffdio_register reg = {
 		.range = { (uintptr_t)p, BLOCK },
-		.mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP,
+		.mode = g->file ? UFFDIO_REGISTER_MODE_MINOR :
+				  UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP,
 	};
 	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK), ret, err;
+	long breaks;
 	pid_t pid;
 
 	if (fd < 0 || ioctl(fd, UFFDIO_API, &api))
@@ -1779,6 +1996,7 @@ static int grown_once(unsigned int nth, const struct grown *g)
 	/* a page of this process alone, as UFFDIO_MOVE wants it */
 	fill(p, MOVED, 1, ORIGIN);
 	g->intact(p);
+	breaks = own_breaks();
 	arm(0);
 	arm(nth);
 	err = g->run(fd, p);
@@ -1790,19 +2008,25 @@ static int grown_once(unsigned int nth, const struct grown *g)
 		err = g->run(fd, p);
 		check(!err, "second try: %s", strerror(err));
 	}
+	/* the block was shared up to here */
+	expect_own_breaks(breaks, 1);
 	g->after(p);
 	verify(p, rest, BLOCK_PAGES / 2, ORIGIN);
 	arrive(GO);
 	join(pid);
 	close(fd);
+	if (g->file)
+		close(file);
 	unmap_blocks(p, 2);
 	return ret;
 }
 
-#define GROWN_CASE(name, intact, after)					\
+#define GROWN_CASE(name, intact, after, file)				\
 	static int name##_once(unsigned int nth)			\
 	{								\
-		static const struct grown g = { name, intact, after };	\
+		static const struct grown g = {				\
+			name, intact, after, file			\
+		};							\
 									\
 		return grown_once(nth, &g);				\
 	}								\
@@ -1812,9 +2036,11 @@ static int grown_once(unsigned int nth, const struct grown *g)
 		until_none(name##_once);				\
 	}
 
-GROWN_CASE(grown_copy, grown_empty, after_grown_copy)
-GROWN_CASE(grown_protect, grown_not_protected, after_grown_protect)
-GROWN_CASE(grown_move, grown_empty, after_grown_move)
+GROWN_CASE(grown_copy, grown_empty, after_grown_copy, false)
+GROWN_CASE(grown_protect, grown_not_protected, after_grown_protect, false)
+GROWN_CASE(grown_move, grown_empty, after_grown_move, false)
+GROWN_CASE(grown_zero, grown_empty, after_grown_zero, false)
+GROWN_CASE(grown_continue, grown_empty, after_grown_continue, true)
 
 /* The pages of a packet ring are inserted where a shared block has a hole. */
 #define RING_PAGES	16UL
@@ -2135,6 +2361,176 @@ static void continuation_fails(void)
 	continuation(true);
 }
 
+/*
+ * No memory, as a cgroup has none that may not use a page more than it does.  A sharer
+ * is alone in it, and an operation of its own needs a table: when the kernel may not
+ * kill it, the operation fails, with nothing changed, and succeeds when the limit is
+ * lifted; when it may, it is the one that dies.  The other sharers do not notice.
+ */
+static long full_event(const char *name)
+{
+	char path[128], line[64];
+	long v = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/memory.events.local", cgroup);
+	f = fopen(path, "r");
+	check(f, "%s: %s", path, strerror(errno));
+	while (fgets(line, sizeof(line), f))
+		if (!strncmp(line, name, strlen(name)) && line[strlen(name)] == ' ')
+			v = atol(line + strlen(name));
+	fclose(f);
+	return v;
+}
+
+/* As in reclaim.c: without the pages that the CPUs hold in reserve for the cgroup. */
+static void fill_group(void)
+{
+	char path[160], value[32];
+
+	cgroup_write("memory.max", "max");
+	cgroup_write("memory.swap.max", "0");
+	/* it is reclaim that gives back the reserve */
+	cgroup_write("memory.high", "0");
+	snprintf(path, sizeof(path), "%s/memory.current", cgroup);
+	snprintf(value, sizeof(value), "%ld", read_long(path));
+	check(!cgroup_write("memory.max", value), "memory.max");
+	cgroup_write("memory.high", "max");
+}
+
+#define SURVIVED	3
+
+static void full_sharer(const struct op *op, char *p, bool may_die)
+{
+	static uint16_t old[PAGES], now[PAGES];
+	long breaks, tables;
+	int err;
+
+	check(may_die || !write_file("/proc/self/oom_score_adj", "-1000"),
+	      "oom_score_adj: %s", strerror(errno));
+	if (op->before)
+		op->before(p);
+	/* page in what the test itself uses */
+	layout(p, old);
+	layout(p, now);
+	breaks = own_breaks();
+	tables = own_tables();
+	check(tables >= (long)NR, "%ld shared tables", tables);
+	/* last: it brings along nothing that could be reclaimed, such as inodes of /proc */
+	check(!cgroup_write("cgroup.procs", "0"), "cgroup.procs");
+	arrive(READY);
+	await(GO, 1);
+	err = op->run(p);
+	if (may_die)
+		_exit(err ? SURVIVED : 0);
+	slots[0] = err;
+	arrive(DID);
+	/* the limit is lifted */
+	await(GO, 2);
+	check(err == ENOMEM || (err && err == op->also), "it had memory: %s",
+	      strerror(err));
+	expect_own_breaks(breaks, 0);
+	check(own_tables() == tables, "%ld shared tables, were %ld", own_tables(), tables);
+	unchanged(op, p, old, now, 0, err);
+	err = op->run(p);
+	check(!err, "second try: %s", strerror(err));
+	op->after(p);
+	done();
+}
+
+static void in_full_group(const struct op *op)
+{
+	unsigned int round, killed = 0;
+	struct events before;
+	char *p;
+
+	if (plain || !feature_present())
+		skip_case("no tables are shared");
+	cgroup_enter();
+	/* the kernel's own, at the first OOM kill, without sharing as well */
+	allow_tables(8);
+	cgroup_make("cow_pte_full");
+	p = op->map ? op->map() : map_blocks(NR);
+	fill_most(p, ORIGIN);
+	for (round = 0; round < 2; round++) {
+		bool may_die = round;
+		long kill, max;
+		int status;
+		pid_t pid;
+
+		steps_reset();
+		cgroup_write("memory.max", "max");
+		pid = fork_sharing(NR);
+		if (!pid)
+			full_sharer(op, p, may_die);
+		await(READY, 1);
+		fill_group();
+		kill = full_event("oom_kill");
+		max = full_event("max");
+		arrive(GO);
+		if (may_die) {
+			status = join_status(pid);
+			check((WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) ||
+			      (WIFEXITED(status) && WEXITSTATUS(status) == SURVIVED),
+			      "wait status %#x", status);
+			killed = WIFSIGNALED(status);
+		} else {
+			await(DID, 1);
+		}
+		kill = full_event("oom_kill") - kill;
+		max = full_event("max") - max;
+		cgroup_write("memory.max", "max");
+		check(kill == killed, "the cgroup killed %ld", kill);
+		check(max > 0, "the cgroup was not full");
+		note("%ld times at the limit: %s", max, may_die ?
+		     (killed ? "killed" : "survived") : strerror(slots[0]));
+		if (!may_die) {
+			arrive(GO);
+			join(pid);
+		}
+		events_get(&before);
+		verify_most(p, 0, PAGES, ORIGIN);
+		fill_most(p, ORIGIN);
+		/* nobody else has them any more */
+		expect_events(&before, EV_REUSE, >=, (long)NR);
+	}
+	if (op->unmap)
+		op->unmap(p);
+	else
+		unmap_blocks(p, NR);
+}
+
+#define FULL_CASE(name, ...)						\
+	static void full_##name(void)					\
+	{								\
+		static const struct op op = {				\
+			.run = do_##name, .after = after_##name,	\
+			__VA_ARGS__					\
+		};							\
+									\
+		in_full_group(&op);					\
+	}
+
+/* Opens it while there is memory. */
+static void before_full_uffd(char *p)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+
+	(void)p;
+	uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api))
+		skip_case("userfaultfd: %s", strerror(errno));
+}
+
+#define do_full_uffd		do_uffd
+#define after_full_uffd		after_uffd
+
+FULL_CASE(map_over, .at = 100, .gap = BLOCK_PAGES)
+FULL_CASE(brk, .map = map_brk, .unmap = unmap_brk)
+FULL_CASE(full_uffd, .before = before_full_uffd)
+FULL_CASE(direct, .before = before_direct)
+FULL_CASE(pipe_read, .before = before_pipe_read, .also = EFAULT)
+
 static const struct cow_case cases[] = {
 	{ "fork", nomem_fork },
 	{ "fork beside another child", nomem_second_fork },
@@ -2158,10 +2554,16 @@ static const struct cow_case cases[] = {
 	{ "process_vm_writev", nomem_vm_write },
 	{ "/proc/self/mem", nomem_mem_write },
 	{ "vmsplice", nomem_vmsplice },
+	{ "O_DIRECT read", nomem_direct },
+	{ "read of a pipe", nomem_pipe_read },
+	{ "io_uring buffers", nomem_ring },
+	{ "ptrace", nomem_poke },
 	{ "userfaultfd", nomem_uffd },
 	{ "UFFDIO_COPY where a mapping grew", nomem_grown_copy },
 	{ "UFFDIO_WRITEPROTECT where a mapping grew", nomem_grown_protect },
 	{ "UFFDIO_MOVE where a mapping grew", nomem_grown_move },
+	{ "UFFDIO_ZEROPAGE where a mapping grew", nomem_grown_zero },
+	{ "UFFDIO_CONTINUE where a mapping grew", nomem_grown_continue },
 	{ "pkey_mprotect", nomem_pkey },
 	{ "brk", nomem_brk },
 	{ "clear_refs", nomem_clear_refs },
@@ -2182,6 +2584,11 @@ static const struct cow_case cases[] = {
 	{ "process_mrelease needs no memory", starved_reap },
 	{ "truncate needs no memory", starved_truncate },
 	{ "reclaim needs no memory", starved_reclaim },
+	{ "a full cgroup: mmap over a part", full_map_over },
+	{ "a full cgroup: brk", full_brk },
+	{ "a full cgroup: userfaultfd", full_full_uffd },
+	{ "a full cgroup: O_DIRECT read", full_direct },
+	{ "a full cgroup: read of a pipe", full_pipe_read },
 };
 
 int main(int argc, char **argv)

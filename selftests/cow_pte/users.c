@@ -8,6 +8,9 @@
 #include <fcntl.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
+#include <linux/hw_breakpoint.h>
+#include <linux/io_uring.h>
+#include <linux/perf_event.h>
 #include <net/if.h>
 #include <arpa/inet.h>
 #include <sched.h>
@@ -18,6 +21,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -341,6 +345,93 @@ static void hwpoison(void)
 	}
 }
 
+/* lib/test_hmm_uapi.h */
+struct dmirror_cmd {
+	uint64_t addr, ptr, npages, cpages, faults;
+};
+#define DMIRROR			"/dev/hmm_dmirror0"
+#define DMIRROR_EXCLUSIVE	_IOWR('H', 0x05, struct dmirror_cmd)
+#define DMIRROR_CHECK_EXCLUSIVE	_IOWR('H', 0x06, struct dmirror_cmd)
+
+#define FEW		32UL
+#define FEW_AT		(BLOCK_PAGES + 70)
+
+/* A device has some pages to itself: they are in memory, but no entry is present. */
+static void to_device(char *p, int fd, char *mirror)
+{
+	struct dmirror_cmd cmd = {
+		.addr = (uintptr_t)AT(FEW_AT), .ptr = (uintptr_t)mirror, .npages = FEW,
+	};
+	unsigned long i;
+
+	check(!ioctl(fd, DMIRROR_EXCLUSIVE, &cmd), "EXCLUSIVE: %s", strerror(errno));
+	for (i = 0; i < FEW; i++)
+		check(page_is(mirror + i * PAGE, FEW_AT + i, ORIGIN),
+		      "the device has something else, page %lu", i);
+	check(ioctl(fd, DMIRROR_CHECK_EXCLUSIVE, &cmd) && errno == EPERM,
+	      "the device has nothing");
+	for (i = 0; i < FEW; i++)
+		check(!(pagemap(0, AT(FEW_AT + i)) & PM_PRESENT),
+		      "page %lu is not the device's", i);
+}
+
+/* The block is copied, and the pages are back where they were. */
+static void fork_takes_back(char *p)
+{
+	struct events before;
+	unsigned long i;
+	pid_t pid;
+
+	events_get(&before);
+	pid = xfork();
+	if (!pid) {
+		check(!own_tables(), "%ld tables are shared", own_tables());
+		verify(p, 0, PAGES, ORIGIN);
+		fill(p, FEW_AT, FEW, WRITER);
+		verify(p, FEW_AT, FEW, WRITER);
+		done();
+	}
+	expect_events(&before, EV_SHARE, ==, 0);
+	expect_events(&before, EV_FB_NOTIFIER, >=, (long)NR);
+	for (i = 0; i < FEW; i++)
+		check(pagemap(0, AT(FEW_AT + i)) & PM_PRESENT, "page %lu is not back", i);
+	join(pid);
+	verify(p, 0, PAGES, ORIGIN);
+}
+
+static void exclusive_act(char *p)
+{
+	struct dmirror_cmd cmd = { .addr = (uintptr_t)AT(FEW_AT), .npages = FEW };
+	char *mirror = map_blocks(1);
+	int fd = open(DMIRROR, O_RDWR | O_CLOEXEC);
+
+	check(fd >= 0, DMIRROR ": %s", strerror(errno));
+	check(!own_tables(), "%ld tables are shared", own_tables());
+	to_device(p, fd, mirror);
+	fork_takes_back(p);
+	check(!ioctl(fd, DMIRROR_CHECK_EXCLUSIVE, &cmd), "the device has them still");
+	to_device(p, fd, mirror);
+	/* nobody takes them back from a device that is gone, but they may be used */
+	close(fd);
+	check(!(pagemap(0, AT(FEW_AT)) & PM_PRESENT), "the page is back");
+	fork_takes_back(p);
+	unmap_blocks(mirror, 1);
+}
+
+static void device_exclusive(void)
+{
+	static const struct user u = { exclusive_act, all_origin, all_origin, NR, 0 };
+	unsigned int round;
+
+	if (access(DMIRROR, R_OK | W_OK))
+		skip_case("no " DMIRROR);
+	if (large_folios)
+		skip_case("a device can have only the first page of a large folio");
+	/* who had a device once shares no more: not the parent */
+	for (round = 0; round < rounds(2); round++)
+		one_of_three(&u, 1 + round % 2);
+}
+
 /* ---- pages that are inserted by drivers ---- */
 
 /*
@@ -352,6 +443,7 @@ struct inserter {
 	int prot;
 	unsigned long pages;
 	void (*look)(char *at);
+	char *(*map)(int fd, char *hole);	/* if not by MAP_FIXED */
 };
 
 #define HOLE		(BLOCK_PAGES + BLOCK_PAGES / 2)
@@ -373,9 +465,11 @@ static void into_hole(const struct inserter *ins)
 		if (me == round % 3) {
 			int fd = ins->open();
 			long breaks = own_breaks();
+			char *at = ins->map ? ins->map(fd, hole) :
+				mmap(hole, ins->pages * PAGE, ins->prot,
+				     MAP_SHARED | MAP_FIXED, fd, 0);
 
-			check(mmap(hole, ins->pages * PAGE, ins->prot,
-				   MAP_SHARED | MAP_FIXED, fd, 0) == hole, "mmap: %s",
+			check(at == hole, "mmap: %p, not %p, %s", at, hole,
 			      strerror(errno));
 			check(plain || own_breaks() == breaks + 1,
 			      "%ld tables were copied", own_breaks() - breaks);
@@ -438,7 +532,7 @@ static void packet_look(char *at)
 static void packet_into_hole(void)
 {
 	static const struct inserter ins = {
-		packet_open, PROT_READ | PROT_WRITE, 16, packet_look,
+		packet_open, PROT_READ | PROT_WRITE, 16, packet_look, NULL,
 	};
 
 	into_hole(&ins);
@@ -470,7 +564,7 @@ static void trace_look(char *at)
 
 static void trace_into_hole(void)
 {
-	static const struct inserter ins = { trace_open, PROT_READ, 3, trace_look };
+	static const struct inserter ins = { trace_open, PROT_READ, 3, trace_look, NULL };
 
 	into_hole(&ins);
 }
@@ -514,7 +608,82 @@ static int pci_open(void)
 
 static void pci_into_hole(void)
 {
-	static const struct inserter ins = { pci_open, PROT_READ, PCI_PAGES, NULL };
+	static const struct inserter ins = { pci_open, PROT_READ, PCI_PAGES, NULL, NULL };
+
+	into_hole(&ins);
+}
+
+/*
+ * vm_insert_pages() where the kernel chooses the address: io_uring refuses every other,
+ * hint or not (io_uring_get_unmapped_area()).  It takes the highest gap that is large
+ * enough, so all that are above the hole are filled.
+ */
+#define RING_ENTRIES	(HOLE_PAGES * PAGE / sizeof(struct io_uring_sqe))
+
+static struct io_uring_params ring_params;
+static int ring_fd;
+
+static int ring_open(void)
+{
+	memset(&ring_params, 0, sizeof(ring_params));
+	ring_fd = syscall(SYS_io_uring_setup, RING_ENTRIES, &ring_params);
+	if (ring_fd < 0)
+		skip_case("io_uring: %s", strerror(errno));
+	return ring_fd;
+}
+
+static char *ring_map(int fd, char *hole)
+{
+	const unsigned long len = HOLE_PAGES * PAGE;
+	const int prot = PROT_READ | PROT_WRITE;
+	unsigned long size;
+	char *gap;
+
+	check(mmap(hole, len, prot, MAP_SHARED, fd, IORING_OFF_SQES) == MAP_FAILED &&
+	      errno == EINVAL, "io_uring takes a hint");
+	check(mmap(hole, len, prot, MAP_SHARED | MAP_FIXED, fd, IORING_OFF_SQES) ==
+	      MAP_FAILED && errno == EINVAL, "io_uring takes MAP_FIXED");
+	for (size = BLOCK / 2; size >= len; size /= 2) {
+		do {
+			gap = mmap(NULL, size, PROT_NONE,
+				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+			check(gap != MAP_FAILED, "mmap: %s", strerror(errno));
+		} while (gap > hole);
+		check(!munmap(gap, size), "munmap");
+	}
+	check(gap == hole, "the highest gap is at %p, not at %p", gap, hole);
+	return mmap(NULL, len, prot, MAP_SHARED, fd, IORING_OFF_SQES);
+}
+
+/* The kernel finds in the last of the pages what is to be done. */
+static void ring_look(char *at)
+{
+	const struct io_uring_params *q = &ring_params;
+	const size_t size = q->cq_off.cqes + q->cq_entries * sizeof(struct io_uring_cqe);
+	char *ring = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, ring_fd,
+			  IORING_OFF_CQ_RING);
+	char *sq = mmap(NULL, q->sq_off.array + q->sq_entries * sizeof(unsigned int),
+			PROT_READ | PROT_WRITE, MAP_SHARED, ring_fd, IORING_OFF_SQ_RING);
+	volatile struct io_uring_cqe *cqe = (void *)(ring + q->cq_off.cqes);
+	struct io_uring_sqe *sqe = (void *)at;
+
+	check(ring != MAP_FAILED && sq != MAP_FAILED, "mmap of the ring: %s",
+	      strerror(errno));
+	sqe += RING_ENTRIES - 1;
+	sqe->opcode = IORING_OP_NOP;
+	sqe->user_data = (uintptr_t)at;
+	*(volatile unsigned int *)(sq + q->sq_off.array) = RING_ENTRIES - 1;
+	__atomic_store_n((unsigned int *)(sq + q->sq_off.tail), 1, __ATOMIC_RELEASE);
+	check(syscall(SYS_io_uring_enter, ring_fd, 1, 1, IORING_ENTER_GETEVENTS, NULL,
+		      0) == 1, "io_uring_enter: %s", strerror(errno));
+	check(cqe->user_data == (uintptr_t)at && !cqe->res, "the ring is not there");
+}
+
+static void ring_into_hole(void)
+{
+	static const struct inserter ins = {
+		ring_open, PROT_READ | PROT_WRITE, HOLE_PAGES, ring_look, ring_map,
+	};
 
 	into_hole(&ins);
 }
@@ -593,27 +762,39 @@ static void uprobe(void)
 static char *watched_at;
 
 /*
- * What runs beside the two while they read, and leaves the tables shared.  They
- * read on until @seen, if there is one, says that it has come by.
+ * What runs beside the three while one reads, and leaves the tables shared.  It
+ * reads on until @seen, if there is one, says that it has come by.
  */
 static void watched(void (*start)(pid_t pid), void (*stop)(void), bool (*seen)(void))
 {
 	char *p = map_blocks(NR);
 	struct events before;
+	pid_t pid, third;
 	unsigned int i;
-	pid_t pid;
 
 	steps_reset();
 	watched_at = p;
 	fill(p, 0, PAGES, ORIGIN);
 	pid = fork_sharing(NR);
 	if (!pid) {
+		unsigned int owner;
+
+		third = fork_sharing(NR);
+		owner = third ? WRITER : WRITER + 1;
 		arrive(READY);
 		await(DID, 1);
 		verify(p, 0, PAGES, ORIGIN);
+		check(plain || own_tables() >= (long)NR, "%ld tables are shared",
+		      own_tables());
+		barrier(SEEN, 2);
+		fill(p, 0, PAGES, owner);
+		barrier(SEEN, 2);
+		verify(p, 0, PAGES, owner);
+		if (third)
+			join(third);
 		done();
 	}
-	await(READY, 1);
+	await(READY, 2);
 	/* page in what runs below, so that only the watcher could break */
 	verify(p, 0, 1, ORIGIN);
 	start(getpid());
@@ -626,8 +807,10 @@ static void watched(void (*start)(pid_t pid), void (*stop)(void), bool (*seen)(v
 		verify(p, 0, PAGES, ORIGIN);
 	expect_events(&before, EV_BREAK, <=, 1);
 	stop();
+	check(plain || own_tables() >= (long)NR, "%ld tables are shared", own_tables());
 	arrive(DID);
 	join(pid);
+	verify(p, 0, PAGES, ORIGIN);
 	fill(p, 0, PAGES, ACTOR);
 	verify(p, 0, PAGES, ACTOR);
 	unmap_blocks(p, NR);
@@ -696,6 +879,21 @@ static void ksm(void)
 
 static char *damon_flush;
 
+/* EBUSY: kdamond looks just now whether there is a command. */
+static int damon_command(const char *command)
+{
+	unsigned int tries;
+
+	for (tries = 0; tries < 100000; tries++) {
+		if (!write_file(DAMON "/0/state", "%s", command))
+			return 0;
+		if (errno != EBUSY)
+			break;
+		sched_yield();
+	}
+	return -1;
+}
+
 /*
  * kdamond has found accessed regions in the blocks, more than once: so the accessed
  * bits, which it clears, are set again.  The CPU sets none while it has the
@@ -705,8 +903,8 @@ static bool damon_seen(void)
 {
 	memset(damon_flush, 1, 64 * PAGE);
 	check(!madvise(damon_flush, 64 * PAGE, MADV_DONTNEED), "MADV_DONTNEED");
-	check(!write_file(DAMON "/0/state", "update_schemes_stats"),
-	      "update_schemes_stats: %s", strerror(errno));
+	check(!damon_command("update_schemes_stats"), "update_schemes_stats: %s",
+	      strerror(errno));
 	return read_long(DAMON_SCHEME "stats/nr_tried") >= 10;
 }
 
@@ -744,14 +942,14 @@ static void damon_start(pid_t pid)
 		check(!write_file(path, "%u", ~0U), "%s", path);
 	}
 	check(!write_file(DAMON_SCHEME "access_pattern/nr_accesses/min", "1"), "min");
-	check(!write_file(DAMON "/0/state", "on"), "state: %s", strerror(errno));
+	check(!damon_command("on"), "on: %s", strerror(errno));
 	damon_flush = map_blocks(1);
 	damon_seen();
 }
 
 static void damon_stop(void)
 {
-	write_file(DAMON "/0/state", "off");
+	check(!damon_command("off"), "off: %s", strerror(errno));
 	write_file(DAMON "/nr_kdamonds", "0");
 	unmap_blocks(damon_flush, 1);
 }
@@ -1013,6 +1211,196 @@ static void exit_keeps_nothing(void)
 	wait_gone(slots[0]);
 }
 
+/* ---- perf ---- */
+
+#define SAMPLE_DATA_PAGE_SIZE	(1U << 22)	/* since Linux 5.11 */
+#define STACK_DUMP	256
+
+struct sample {
+	struct perf_event_header header;
+	uint64_t addr;
+	uint64_t stack_size;
+	char stack[STACK_DUMP];
+	uint64_t stack_dumped;
+	uint64_t phys_addr;
+	uint64_t page_size;
+};
+
+/*
+ * Read what is at @at, with @stack as the stack.  A breakpoint takes a sample of it, into
+ * @ring.
+ */
+static void take_sample(char *at, char *stack, char *ring, struct sample *sample)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_BREAKPOINT, .size = sizeof(attr),
+		.bp_type = HW_BREAKPOINT_RW, .bp_addr = (uintptr_t)at,
+		.bp_len = HW_BREAKPOINT_LEN_8,
+		.sample_period = 1,
+		.sample_type = PERF_SAMPLE_ADDR | PERF_SAMPLE_STACK_USER |
+			       PERF_SAMPLE_PHYS_ADDR | SAMPLE_DATA_PAGE_SIZE,
+		.sample_stack_user = STACK_DUMP,
+		.disabled = 1, .exclude_kernel = 1, .exclude_hv = 1,
+	};
+	int fd = syscall(SYS_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+
+	if (fd < 0)
+		skip_case("perf_event_open: %s", strerror(errno));
+	check(mmap(ring, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) ==
+	      ring, "mmap: %s", strerror(errno));
+	check(!ioctl(fd, PERF_EVENT_IOC_ENABLE, 0), "ENABLE: %s", strerror(errno));
+	__asm__ volatile("mov %%rsp, %%rbx\n\t"
+			 "mov %1, %%rsp\n\t"
+			 "mov (%0), %%rax\n\t"
+			 "mov %%rbx, %%rsp"
+			 : : "r" (at), "r" (stack) : "rax", "rbx", "memory");
+	check(!ioctl(fd, PERF_EVENT_IOC_DISABLE, 0), "DISABLE: %s", strerror(errno));
+	check(((volatile struct perf_event_mmap_page *)ring)->data_head == sizeof(*sample),
+	      "%llu bytes of samples", ((struct perf_event_mmap_page *)ring)->data_head);
+	memcpy(sample, ring + PAGE, sizeof(*sample));
+	check(sample->header.type == PERF_RECORD_SAMPLE &&
+	      sample->header.size == sizeof(*sample), "no sample, but %u",
+	      sample->header.type);
+	check(sample->addr == (uintptr_t)at, "a sample of %#llx",
+	      (unsigned long long)sample->addr);
+	check(sample->page_size == PAGE, "the page has %llu bytes",
+	      (unsigned long long)sample->page_size);
+	check(sample->stack_dumped == STACK_DUMP && !memcmp(sample->stack, stack, STACK_DUMP),
+	      "the stack is not what is there");
+	check(!munmap(ring, 2 * PAGE), "munmap");
+	close(fd);
+}
+
+#define SAMPLED		(BLOCK_PAGES + 7)
+
+/* The page is not found: that needs a reference, by way of a shared table. */
+static void perf_act(char *p)
+{
+	char *ring = map_blocks(1);
+	struct sample sample;
+	long tables;
+
+	own_tables();
+	tables = own_tables();
+	take_sample(AT(SAMPLED), AT(40), ring, &sample);
+	check(plain ? sample.phys_addr == pfn_of(AT(SAMPLED)) * PAGE : !sample.phys_addr,
+	      "the page is at %#llx", (unsigned long long)sample.phys_addr);
+	check(own_tables() == tables, "%ld tables are shared, before %ld", own_tables(),
+	      tables);
+	unmap_blocks(ring, 1);
+}
+
+/* It is found when the table is the actor's own; the one with the stack is shared still. */
+static void perf_view(char *p)
+{
+	char *ring = map_blocks(1);
+	struct sample sample;
+	long breaks = own_breaks();
+
+	fill(p, SAMPLED + 1, 1, ORIGIN);
+	expect_own_breaks(breaks, 1);
+	take_sample(AT(SAMPLED), AT(40), ring, &sample);
+	check(sample.phys_addr == pfn_of(AT(SAMPLED)) * PAGE, "the page is at %#llx, not %#llx",
+	      (unsigned long long)sample.phys_addr,
+	      (unsigned long long)pfn_of(AT(SAMPLED)) * PAGE);
+	expect_own_breaks(breaks, 1);
+	unmap_blocks(ring, 1);
+	all_origin(p);
+}
+
+static void perf_samples(void)
+{
+	static const struct user u = { perf_act, perf_view, all_origin, -1, 0 };
+
+	three(&u);
+}
+
+/* How many faults does it take to write to all of it, when all others are gone? */
+static long faults_of_writes(char *p)
+{
+	struct rusage before, after;
+	unsigned int me;
+	unsigned long i;
+	pid_t pid;
+
+	me = fork_twice(NR, &pid);
+	if (me) {
+		verify(p, 0, PAGES, ORIGIN);
+		if (me == 1)
+			join(pid);
+		done();
+	}
+	join(pid);
+	getrusage(RUSAGE_SELF, &before);
+	for (i = 0; i < PAGES; i++)
+		*(volatile char *)AT(i) = *AT(i);
+	getrusage(RUSAGE_SELF, &after);
+	verify(p, 0, PAGES, ORIGIN);
+	return after.ru_minflt - before.ru_minflt;
+}
+
+/* Memory in large folios that are mapped by entries, where fork can tell least. */
+static char *large_blocks(void)
+{
+	const long all = NR * BLOCK / 1024;
+	char *p = map_blocks(NR);
+	unsigned long i;
+
+	if (madvise(p, NR * BLOCK, MADV_HUGEPAGE))
+		skip_case("MADV_HUGEPAGE: %s", strerror(errno));
+	fill(p, 0, PAGES, ORIGIN);
+	if (smaps_kb(0, p, "AnonHugePages") < all)
+		skip_case("no huge pages");
+	for (i = 0; i < PAGES; i += BLOCK_PAGES) {
+		check(!mprotect(AT(i + 9), PAGE, PROT_READ), "mprotect");
+		check(!mprotect(AT(i + 9), PAGE, PROT_READ | PROT_WRITE), "mprotect");
+	}
+	check(!madvise(p, NR * BLOCK, MADV_NOHUGEPAGE), "MADV_NOHUGEPAGE");
+	check(!smaps_kb(0, p, "AnonHugePages"), "still mapped as huge pages");
+	/* what mprotect() has made read-only */
+	fill(p, 0, PAGES, ORIGIN);
+	return p;
+}
+
+/*
+ * fork() looks at the pages of a process that GUP may have taken references to, and takes
+ * from the pages of large folios that they are exclusive: each costs a fault, later.  Of
+ * the reference that a sample takes nothing is left, and fork() need not look.
+ */
+static void perf_leaves_no_mark(void)
+{
+	char *p, *ring = map_blocks(1);
+	struct sample sample;
+	struct iovec iov;
+	int pipe_fd[2];
+	long faults;
+
+	if (plain)
+		skip_case("no tables are shared");
+	steps_reset();
+	p = large_blocks();
+	take_sample(AT(SAMPLED), AT(40), ring, &sample);
+	check(sample.phys_addr == pfn_of(AT(SAMPLED)) * PAGE, "the page is at %#llx",
+	      (unsigned long long)sample.phys_addr);
+	faults = faults_of_writes(p);
+	check(faults <= 2 * (long)NR, "%ld faults of %lu pages", faults, PAGES);
+	unmap_blocks(p, NR);
+
+	/* otherwise with a reference that could have been kept */
+	p = large_blocks();
+	iov.iov_base = AT(SAMPLED);
+	iov.iov_len = PAGE;
+	check(!pipe(pipe_fd), "pipe");
+	check(vmsplice(pipe_fd[1], &iov, 1, 0) == (ssize_t)PAGE, "vmsplice: %s",
+	      strerror(errno));
+	close(pipe_fd[0]);
+	close(pipe_fd[1]);
+	faults = faults_of_writes(p);
+	check(faults >= (long)PAGES, "%ld faults of %lu pages", faults, PAGES);
+	unmap_blocks(p, NR);
+	unmap_blocks(ring, 1);
+}
+
 /* ---- advice from outside, reaping, time namespaces, huge pages ---- */
 
 /* All of it is done, or @err; exactly @breaks tables of @pid are copied for it. */
@@ -1046,8 +1434,8 @@ static void advise(pid_t pid, char *p, int advice, int err, long breaks)
 static void advise_other(void)
 {
 	char *p = map_blocks(NR);
+	pid_t pid, third;
 	unsigned long i;
-	pid_t pid;
 
 	if (plain)
 		skip_case("with ordinary forks there is nothing to count");
@@ -1055,6 +1443,19 @@ static void advise_other(void)
 	fill(p, 0, PAGES, ORIGIN);
 	pid = fork_sharing(NR);
 	if (!pid) {
+		third = fork_sharing(NR);
+		arrive(SEEN);
+		if (!third) {
+			await(LEAVE, 1);
+			verify(p, 0, PAGES, ORIGIN);
+			check(own_tables() >= (long)NR, "%ld tables are shared",
+			      own_tables());
+			check(!smaps_kb(0, p, "AnonHugePages"),
+			      "the grandchild has a huge page");
+			fill(p, 9, 700, WRITER);
+			verify(p, 9, 700, WRITER);
+			done();
+		}
 		await(SHARED, 1);
 		/* for MADV_COLLAPSE */
 		if (madvise(p, NR * BLOCK, MADV_HUGEPAGE))
@@ -1070,8 +1471,10 @@ static void advise_other(void)
 		verify(p, 0, PAGES, ORIGIN);
 		fill(p, 5, 700, ACTOR);
 		verify(p, 5, 700, ACTOR);
+		join(third);
 		done();
 	}
+	await(SEEN, 2);
 	advise(pid, p, MADV_COLD, 0, 0);
 	advise(pid, p, MADV_PAGEOUT, 0, 0);
 	advise(pid, p, MADV_WILLNEED, 0, 0);
@@ -1080,7 +1483,7 @@ static void advise_other(void)
 	arrive(SHARED);
 	await(READY, 1);
 	/*
-	 * The child gets tables of its own, but the pages are still those of two: none
+	 * The child gets tables of its own, but the pages are still those of all: none
 	 * is writable, and MADV_COLLAPSE wants one.
 	 */
 	advise(pid, p, MADV_COLLAPSE, EINVAL, NR);
@@ -1124,13 +1527,24 @@ static void reaped(void)
 		check(!madvise(AT(100), 300 * PAGE, MADV_RANDOM), "MADV_RANDOM");
 		pid = fork_sharing(NR);
 		if (!pid) {
+			if (!fork_sharing(NR)) {
+				slots[0] = getpid();
+				arrive(SHARED);
+				await(DID, 1);
+				verify(p, 0, PAGES, ORIGIN);
+				check(plain || own_tables() >= (long)NR,
+				      "%ld tables are shared", own_tables());
+				fill(p, 0, PAGES, WRITER);
+				verify(p, 0, PAGES, WRITER);
+				done();
+			}
 			if (round % 2)
 				fill(p, 0, 10, ACTOR);
 			arrive(SHARED);
 			for (;;)
 				pause();
 		}
-		await(SHARED, 1);
+		await(SHARED, 2);
 		fd = syscall(SYS_pidfd_open, pid, 0);
 		check(fd >= 0, "pidfd_open: %s", strerror(errno));
 		sched_setscheduler(0, SCHED_FIFO, &first);
@@ -1154,6 +1568,9 @@ static void reaped(void)
 		close(fd);
 		check(WIFSIGNALED(join_status(pid)), "not killed");
 		verify(p, 0, PAGES, ORIGIN);
+		arrive(DID);
+		wait_gone(slots[0]);
+		verify(p, 0, PAGES, ORIGIN);
 		fill(p, 0, PAGES, ACTOR);
 		unmap_blocks(p, NR);
 	}
@@ -1162,42 +1579,193 @@ static void reaped(void)
 		skip_case("all were gone before they could be reaped");
 }
 
-/* A time namespace zaps the kernel's page of time data, beside a shared block. */
-static void time_namespace(void)
+/* Where the kernel's data of the clocks are, and how much of it. */
+static char *vvar_map(unsigned long *len)
 {
-	char *p = map_blocks(NR);
+	unsigned long start = 0, end = 0;
+	char line[256];
+	FILE *f = fopen("/proc/self/maps", "r");
+
+	check(f, "maps: %s", strerror(errno));
+	while (!start && fgets(line, sizeof(line), f))
+		if (strstr(line, "[vvar]"))
+			check(sscanf(line, "%lx-%lx", &start, &end) == 2, "%s", line);
+	fclose(f);
+	if (!start)
+		skip_case("no vvar");
+	*len = end - start;
+	return (char *)start;
+}
+
+/* Of the clock of the namespace, in seconds: no other number there is the same. */
+#define OFFSET		1234577L
+
+static bool vvar_is_new(char *vvar)
+{
+	const volatile uint64_t *word = (void *)vvar;
+	unsigned int i;
+
+	for (i = 0; i < PAGE / sizeof(*word); i++)
+		if (word[i] == OFFSET)
+			return true;
+	return false;
+}
+
+static long faults_of_read(char *at)
+{
+	struct rusage before, after;
+
+	/* both are there from now on */
+	getrusage(RUSAGE_SELF, &after);
+	getrusage(RUSAGE_SELF, &before);
+	*(volatile char *)at;
+	getrusage(RUSAGE_SELF, &after);
+	return after.ru_minflt - before.ru_minflt;
+}
+
+/*
+ * Is it the clock of the namespace, and the page of data too?  /proc/PID/pagemap shows
+ * no entries of the kernel's memory, but without one there is a fault.
+ */
+static void new_clock(char *vvar)
+{
 	struct timespec ts;
-	pid_t pid;
+
+	check(faults_of_read(vvar), "vvar was not zapped");
+	check(vvar_is_new(vvar), "vvar is that of the other namespace");
+	/* libc may not find it where it is now */
+	check(!syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &ts) && ts.tv_sec >= OFFSET,
+	      "the time is %ld s", (long)ts.tv_sec);
+}
+
+static void old_clock(char *vvar)
+{
+	struct timespec ts;
+
+	check(!faults_of_read(vvar), "vvar was zapped");
+	check(!vvar_is_new(vvar), "vvar is that of the new namespace");
+	check(!syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &ts) && ts.tv_sec < OFFSET,
+	      "the time is %ld s", (long)ts.tv_sec);
+}
+
+/* libc reads the data, if they are where it knows them. */
+static bool libc_clock_is_new(void)
+{
+	struct timespec ts;
+
+	check(!clock_gettime(CLOCK_MONOTONIC_COARSE, &ts), "clock_gettime");
+	return ts.tv_sec >= OFFSET;
+}
+
+static void verify_around(char *p, unsigned long hole)
+{
+	verify(p, 0, HOLE, ORIGIN);
+	verify(p, HOLE + hole, PAGES - HOLE - hole, ORIGIN);
+}
+
+/*
+ * Parent, child and grandchild; the last two enter a time namespace, each in another
+ * way.  With @moved the kernel's data are in the middle block, which is therefore
+ * copied.
+ */
+static void enter_time_namespace(bool moved)
+{
+	const unsigned long nr = NR - moved;
+	long background = background_shares(), tables, breaks;
+	char *p = map_blocks(NR), *vvar;
+	unsigned long len, hole = 0;
+	struct events before;
+	pid_t pid, inner;
+	int ns;
 
 	fill(p, 0, PAGES, ORIGIN);
+	vvar = vvar_map(&len);
+	if (moved) {
+		hole = len / PAGE;
+		check(mremap(vvar, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, AT(HOLE)) ==
+		      AT(HOLE), "mremap of vvar: %s", strerror(errno));
+		vvar = AT(HOLE);
+	}
+	*(volatile char *)vvar;
+	old_clock(vvar);
 	steps_reset();
-	pid = fork_sharing(NR);
+	events_get(&before);
+	pid = xfork();
 	if (!pid) {
-		pid_t inner;
-
+		await(SHARED, 1);
+		/* so fork has copied the entry */
+		old_clock(vvar);
 		if (unshare(CLONE_NEWTIME))
 			skip_case("no time namespaces: %s", strerror(errno));
-		/* the first child of the namespace enters it */
-		check(!write_file("/proc/self/timens_offsets", "monotonic 1000000 0\n"),
+		check(!write_file("/proc/self/timens_offsets", "monotonic %ld 0\n", OFFSET),
 		      "timens_offsets: %s", strerror(errno));
-		inner = xfork();
+		ns = open("/proc/self/ns/time_for_children", O_RDONLY | O_CLOEXEC);
+		check(ns >= 0, "time_for_children: %s", strerror(errno));
+		/* the first child of the namespace enters it */
+		inner = fork_sharing(nr);
 		if (!inner) {
-			check(!clock_gettime(CLOCK_MONOTONIC, &ts) &&
-			      ts.tv_sec >= 1000000, "the time is %ld s",
-			      (long)ts.tv_sec);
-			verify(p, 0, PAGES, ORIGIN);
+			new_clock(vvar);
+			check(moved || libc_clock_is_new(), "libc has the old clock");
+			check(plain || own_tables() >= (long)nr, "%ld tables are shared",
+			      own_tables());
+			verify_around(p, hole);
+			arrive(READY);
+			await(DID, 1);
+			verify_around(p, hole);
+			fill(p, 0, HOLE, WRITER);
+			verify(p, 0, HOLE, WRITER);
 			done();
 		}
-		join(inner);
+		await(READY, 1);
+		old_clock(vvar);
+		own_tables();
+		tables = own_tables();
+		events_get(&before);
+		check(!setns(ns, CLONE_NEWTIME), "setns: %s", strerror(errno));
+		expect_events(&before, EV_BREAK, ==, 0);
+		expect_events(&before, EV_REUSE, ==, 0);
+		expect_events(&before, EV_DETACH, ==, 0);
+		check(own_tables() == tables, "%ld tables are shared, before %ld",
+		      own_tables(), tables);
+		new_clock(vvar);
+		check(moved || libc_clock_is_new(), "libc has the old clock");
+		verify_around(p, hole);
+		/* what is beside vvar is in a table of its own already */
+		breaks = own_breaks();
+		fill(p, HOLE - 1, 1, ACTOR);
+		fill(p, HOLE + hole, 1, ACTOR);
+		expect_own_breaks(breaks, moved ? 0 : 1);
+		fill(p, 3, 1, ACTOR);
+		expect_own_breaks(breaks, moved ? 1 : 2);
+		verify(p, HOLE - 1, 1, ACTOR);
 		arrive(DID);
+		join(inner);
+		close(ns);
 		done();
 	}
+	expect_events(&before, EV_SHARE, ==, background + (long)nr);
+	expect_events(&before, EV_FB_VMA, >=, moved);
+	arrive(SHARED);
 	await(DID, 1);
+	old_clock(vvar);
+	check(moved || !libc_clock_is_new(), "libc has the new clock");
+	verify_around(p, hole);
 	join(pid);
-	check(!clock_gettime(CLOCK_MONOTONIC, &ts) && ts.tv_sec < 1000000,
-	      "the time is %ld s", (long)ts.tv_sec);
-	verify(p, 0, PAGES, ORIGIN);
+	old_clock(vvar);
+	verify_around(p, hole);
 	unmap_blocks(p, NR);
+}
+
+/*
+ * A time namespace zaps the kernel's page of time data: beside shared blocks, and in a
+ * block between them that has ordinary memory too.
+ */
+static void time_namespace(void)
+{
+	enter_time_namespace(false);
+	enter_time_namespace(true);
+	/* libc cannot read the clocks here any more */
+	done();
 }
 
 /* exec lets go of the tables and copies none; two are left, and share on. */
@@ -1718,15 +2286,19 @@ static const struct cow_case cases[] = {
 	{ "memory is taken out", memory_unplug },
 	{ "soft offline", soft_offline },
 	{ "hwpoison", hwpoison },
+	{ "exclusive access of a device", device_exclusive },
 	{ "AF_PACKET ring into a hole", packet_into_hole },
 	{ "trace buffer into a hole", trace_into_hole },
 	{ "PCI memory into a hole", pci_into_hole },
+	{ "io_uring into a hole", ring_into_hole },
 	{ "uprobe", uprobe },
 	{ "KSM", ksm },
 	{ "DAMON", damon },
 	{ "NUMA balancing", numa_balancing },
 	{ "multi-gen LRU", lru_gen },
 	{ "a sharer that exits keeps nothing", exit_keeps_nothing },
+	{ "perf samples", perf_samples },
+	{ "perf samples leave no mark", perf_leaves_no_mark },
 	{ "process_madvise", advise_other },
 	{ "OOM reaper", reaped },
 	{ "time namespace", time_namespace },
