@@ -156,8 +156,7 @@ bad_pid() {
 		99999999999999999999; do
 		fails 125 "is not a process ID" --show "$pid" || return 1
 	done
-	fails 125 "is not a process ID" -p -1 &&
-		fails 125 "is not a process ID" --show $$ true
+	fails 125 "is not a process ID" -p -1
 }
 
 gone_pid() {
@@ -367,7 +366,10 @@ show_several() {
 		contains "message" "$err" "there is no process $gone" &&
 		expect "processes" "$$ 1" \
 			"$(echo "$out" | sed -n 's/^process: *//p' | xargs)" &&
-		expect "modes" 2 "$(echo "$out" | grep -c '^mode:')"
+		expect "modes" 2 "$(echo "$out" | grep -c '^mode:')" || return 1
+	run --show $$ true
+	expect "exit status" 125 $rc &&
+		contains "message" "$err" "'true' is not a process ID"
 }
 
 # shellcheck disable=SC2016
