@@ -288,6 +288,8 @@ static void pages_go_to_a_device(void)
 
 	if (access("/dev/hmm_dmirror0", R_OK | W_OK))
 		skip_case("no /dev/hmm_dmirror0");
+	if (large_folios)
+		skip_case("pages of large folios are not moved to a device");
 	for (round = 0; round < rounds(4); round++) {
 		steps_reset();
 		/* who had a device once shares no more */
