@@ -170,6 +170,21 @@ pid_t fork_sharing(unsigned long blocks)
 	return pid;
 }
 
+/* Parent 0, child 1, grandchild 2; @pid is whom this one has to join, if any. */
+unsigned int fork_twice(unsigned long blocks, pid_t *pid)
+{
+	unsigned int me = 0;
+
+	*pid = 0;
+	while (me < 2) {
+		*pid = fork_sharing(blocks);
+		if (*pid)
+			break;
+		me++;
+	}
+	return me;
+}
+
 long background_shares(void)
 {
 	struct events before;

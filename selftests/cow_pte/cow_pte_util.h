@@ -99,6 +99,7 @@ pid_t xfork(void);
 pid_t xclone3(uint64_t flags);
 /* fork, and prove that the child joined at least @blocks tables */
 pid_t fork_sharing(unsigned long blocks);
+unsigned int fork_twice(unsigned long blocks, pid_t *pid);
 /* the tables other than the case's own that a fork of the case shares */
 long background_shares(void);
 void done(void) __attribute__((noreturn));

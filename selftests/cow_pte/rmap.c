@@ -33,21 +33,6 @@ enum { READY, MERGED, COMPARED, MOVING, MOVED, WROTE, LOOKED, LEAVE };
 #define MOVE		2	/* MPOL_MF_MOVE */
 #define MOVE_ALL	4	/* MPOL_MF_MOVE_ALL */
 
-/* Parent 0, child 1, grandchild 2; @pid is whom this one has to join, if any. */
-static unsigned int fork_twice(unsigned long blocks, pid_t *pid)
-{
-	unsigned int me = 0;
-
-	*pid = 0;
-	while (me < 2) {
-		*pid = fork_sharing(blocks);
-		if (*pid)
-			break;
-		me++;
-	}
-	return me;
-}
-
 /* The parent goes on, when the others are gone. */
 static void join_tree(unsigned int me, pid_t pid)
 {

@@ -67,21 +67,6 @@ static void all_origin(char *p)
 	verify(p, 0, PAGES, ORIGIN);
 }
 
-/* Parent 0, child 1, grandchild 2; @pid is whom this one has to join, if any. */
-static unsigned int fork_twice(unsigned long blocks, pid_t *pid)
-{
-	unsigned int me = 0;
-
-	*pid = 0;
-	while (me < 2) {
-		*pid = fork_sharing(blocks);
-		if (*pid)
-			break;
-		me++;
-	}
-	return me;
-}
-
 static void one_of_three(const struct user *u, unsigned int actor)
 {
 	char *p = map_blocks(NR);
