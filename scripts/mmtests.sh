@@ -69,14 +69,21 @@ kernel[patched]=$("$TOP/scripts/build.sh" "$flavour" | tee /dev/stderr | tail -n
 note "building the programs, log in $out/build.log"
 {
 	make -s -C "$LINUX" O="$out/headers" headers
-	# khugepaged.c of 6.12 does not compile; -k makes the others.
-	make -s -k -j"$JOBS" -C "$LINUX/tools/testing/selftests/mm" OUTPUT="$out/bin" \
+	# khugepaged.c of 6.12 wants a header that it does not include; -k makes the others.
+	mm=$LINUX/tools/testing/selftests/mm
+	make -s -k -j"$JOBS" -C "$mm" OUTPUT="$out/bin" \
 		KHDR_INCLUDES="-isystem $out/headers/usr/include" || true
+	gcc -w -O2 -D_GNU_SOURCE -isystem "$out/headers/usr/include" -I"$mm/.." -include "$mm/../kselftest.h" \
+		-o "$out/bin/khugepaged" "$mm/khugepaged.c" "$mm/vm_util.c" "$mm/thp_settings.c" || true
 	git_linux clean -qfdX tools/testing/selftests
 } >"$out/build.log" 2>&1
-[ -x "$out/bin/cow" ] || die 125 "the programs do not build, see $out/build.log"
+for program in cow khugepaged; do
+	[ -x "$out/bin/$program" ] || die 125 "$program does not build, see $out/build.log"
+done
 printf '%s\n' "$out/bin" >"$out/programs"
 
+# "migration" wants a CPU for itself and two threads.
+[ "${CPUS:-2}" -ge 3 ] || export CPUS=3
 for what in ${RUNS:-base1 base2 patched}; do
 	logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-mm-$what-XXXX")
 	note "about 10 minutes: $what"

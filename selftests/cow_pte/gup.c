@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -836,69 +837,231 @@ static const char *core_page(const char *core, size_t size, const char *addr)
 	return NULL;
 }
 
+#define GUP_TEST		"/sys/kernel/debug/gup_test"
+#define FOLL_WRITE		0x01	/* include/linux/mm_types.h */
+#define FOLL_NOFAULT		0x20
+
+/* mm/gup_test.h */
+struct gup_test {
+	__u64 get_delta_usec, put_delta_usec, addr, size;
+	__u32 nr_pages_per_call, gup_flags, test_flags, which_pages[8];
+};
+
+/* How many of @n pages from @p get_user_pages_fast() or pin_user_pages_fast() gets. */
+static unsigned long gup_pages(int fd, bool pin, char *p, unsigned long n, unsigned int flags)
+{
+	struct gup_test gup = {
+		.addr = (uintptr_t)p, .size = n * PAGE, .nr_pages_per_call = n,
+		.gup_flags = flags,
+	};
+
+	if (ioctl(fd, pin ? _IOWR('g', 2, struct gup_test) : _IOWR('g', 1, struct gup_test),
+		  &gup))
+		return 0;
+	return gup.size / PAGE;
+}
+
 /*
- * A core dump has every page of the process, and copies no table for it.  What the
- * sharers wrote before is not in it, and they go on as ever.
+ * Who holds locks that a fault may want asks with FOLL_NOFAULT, and is refused by a
+ * shared table, as by a page that is not exclusive.  It gets the pages when nobody
+ * shares any more, for which no memory is needed.
  */
-static void core_dump(void)
+static void no_fault(void)
+{
+	int fd = open(GUP_TEST, O_RDWR);
+	unsigned int round;
+
+	if (fd < 0)
+		skip_case(GUP_TEST ": %s", strerror(errno));
+	for (round = 0; round < rounds(10); round++) {
+		/*
+		 * Pages that had references when they came to be shared are not
+		 * exclusive, and cannot be pinned or written to without a fault.
+		 */
+		bool exit_first = round % 5 == 4;
+		bool pin = !exit_first && round & 2;
+		unsigned int flags = !exit_first && round & 1 ? FOLL_WRITE : 0;
+		char *p = setup();
+		struct events before;
+		pid_t pid;
+
+		pid = fork_sharing(NR);
+		if (!pid) {
+			await(DID, 1);
+			verify_origin(p);
+			done();
+		}
+		events_get(&before);
+		check(!gup_pages(fd, pin, AT(4), 8, flags | FOLL_NOFAULT),
+		      "got pages of a shared table");
+		expect_events(&before, EV_BREAK, ==, 0);
+		expect_events(&before, EV_REUSE, ==, 0);
+		if (exit_first) {
+			arrive(DID);
+			join(pid);
+			check(gup_pages(fd, pin, AT(4), 8, flags | FOLL_NOFAULT) == 8,
+			      "got no pages");
+			expect_events(&before, EV_REUSE, ==, 1);
+		} else {
+			/* who may fault gets them, and then there is nothing to fault for */
+			check(gup_pages(fd, pin, AT(4), 8, flags) == 8, "got no pages");
+			check(gup_pages(fd, pin, AT(4), 8, flags | FOLL_NOFAULT) == 8,
+			      "got no pages");
+			expect_events(&before, EV_BREAK, ==, 1);
+			arrive(DID);
+			join(pid);
+		}
+		verify_origin(p);
+		unmap_blocks(p, NR);
+	}
+	close(fd);
+}
+
+/* The child @pid dumps core after WROTE; its core file, in memory. */
+static const char *dumped(pid_t pid, size_t *size)
 {
 	static const char pattern[] = "/proc/sys/kernel/core_pattern";
 	const char *dir = getenv("COW_PTE_TEST_DIR");
-	struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
-	char *p = map_blocks(8), name[128], old[128] = "";
-	const char *core, *page;
-	unsigned long i, pages = 8 * BLOCK_PAGES;
+	char name[128], old[128] = "";
 	int fd = open(pattern, O_RDONLY), status;
-	struct events before;
+	const char *core;
 	struct stat st;
-	pid_t pid;
 
 	check(fd >= 0 && read(fd, old, sizeof(old) - 1) > 0, "core_pattern");
 	close(fd);
 	snprintf(name, sizeof(name), "%s/cow_pte_core.%d", dir ? dir : "/tmp", getpid());
-	steps_reset();
-	fill(p, 0, pages, ORIGIN);
-	pid = fork_sharing(8);
-	if (!pid) {
-		setrlimit(RLIMIT_CORE, &unlimited);
-		prctl(PR_SET_DUMPABLE, 1);
-		fill(p, 5, 1, ACTOR);
-		arrive(DID);
-		await(WROTE, 1);
-		kill(getpid(), SIGQUIT);
-		fail("alive");
-	}
-	await(DID, 1);
-	fill(p, BLOCK_PAGES + 3, 1, OTHER);
 	if (write_file(pattern, "%s", name))
 		skip_case("core_pattern: %s", strerror(errno));
-	events_get(&before);
 	arrive(WROTE);
 	check(waitpid(pid, &status, 0) == pid, "waitpid");
 	write_file(pattern, "%s", old);
-	/* those of the stack and the like, if any, and not the blocks */
-	expect_events(&before, EV_BREAK, <=, 3);
-	expect_events(&before, EV_DETACH, >=, 6);
 	check(WIFSIGNALED(status) && WTERMSIG(status) == SIGQUIT, "status %#x", status);
 	fd = open(name, O_RDONLY);
 	unlink(name);
 	if (!WCOREDUMP(status) || fd < 0)
 		skip_case("no core file");
 	check(!fstat(fd, &st), "fstat");
-	core = mmap(NULL, st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	*size = st.st_size;
+	core = mmap(NULL, *size, PROT_READ, MAP_PRIVATE, fd, 0);
 	check(core != MAP_FAILED, "mmap of the core file");
-	for (i = 0; i < pages; i++) {
-		page = core_page(core, st.st_size, p + i * PAGE);
-		check(page && page_is(page, i, i == 5 ? ACTOR : ORIGIN),
-		      "page %lu in the core file", i);
-	}
-	munmap((void *)core, st.st_size);
 	close(fd);
+	return core;
+}
+
+static void dump_core(void)
+{
+	struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
+
+	setrlimit(RLIMIT_CORE, &unlimited);
+	prctl(PR_SET_DUMPABLE, 1);
+	arrive(DID);
+	await(WROTE, 1);
+	kill(getpid(), SIGQUIT);
+	fail("alive");
+}
+
+static void verify_core(const char *core, size_t size, char *p, unsigned long first,
+			unsigned long n, int who)
+{
+	unsigned long i;
+
+	for (i = first; i < first + n; i++) {
+		const char *page = core_page(core, size, p + i * PAGE);
+
+		check(page && page_is(page, i, who), "page %lu in the core file", i);
+	}
+}
+
+/*
+ * A core dump has every page of the process, and copies no table for it.  What the
+ * sharers wrote before is not in it, and they go on as ever.
+ */
+static void core_dump(void)
+{
+	unsigned long i, pages = 8 * BLOCK_PAGES;
+	char *p = map_blocks(8);
+	struct events before;
+	const char *core;
+	size_t size;
+	pid_t pid;
+
+	steps_reset();
+	fill(p, 0, pages, ORIGIN);
+	pid = fork_sharing(8);
+	if (!pid) {
+		fill(p, 5, 1, ACTOR);
+		dump_core();
+	}
+	await(DID, 1);
+	fill(p, BLOCK_PAGES + 3, 1, OTHER);
+	events_get(&before);
+	core = dumped(pid, &size);
+	/* those of the stack and the like, if any, and not the blocks */
+	expect_events(&before, EV_BREAK, <=, 3);
+	expect_events(&before, EV_DETACH, >=, 6);
+	verify_core(core, size, p, 0, 5, ORIGIN);
+	verify_core(core, size, p, 5, 1, ACTOR);
+	verify_core(core, size, p, 6, pages - 6, ORIGIN);
+	munmap((void *)core, size);
 	fill(p, 2 * BLOCK_PAGES, 1, OTHER);
 	for (i = 0; i < pages; i++)
 		verify(p, i, 1, i == BLOCK_PAGES + 3 || i == 2 * BLOCK_PAGES ?
 		       OTHER : ORIGIN);
 	unmap_blocks(p, 8);
+}
+
+/*
+ * The pages of a huge page are in two tables, and a page in the second is pinned.
+ * Pages in the first, which is shared, look as if they were pinned too.
+ */
+static void core_dump_pinned(void)
+{
+	const unsigned long half = BLOCK_PAGES / 2;
+	unsigned int round;
+
+	for (round = 0; round < rounds(4); round++) {
+		/* the child is the only one left in the first block, or is not */
+		bool alone = round % 2;
+		char *p = map_blocks(NR);
+		struct events before;
+		const char *core;
+		struct ring r;
+		size_t size;
+		pid_t pid;
+
+		steps_reset();
+		if (madvise(p, BLOCK, MADV_HUGEPAGE))
+			skip_case("MADV_HUGEPAGE: %s", strerror(errno));
+		fill(p, 0, BLOCK_PAGES, ORIGIN);
+		if (smaps_kb(0, p, "AnonHugePages") < 2048)
+			skip_case("no huge page");
+		check(mremap(AT(half), half * PAGE, half * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+			     AT(BLOCK_PAGES)) == AT(BLOCK_PAGES), "mremap: %s", strerror(errno));
+		pid = fork_sharing(NR);
+		if (!pid) {
+			await(READY, 1);
+			ring_open(&r);
+			ring_pin(&r, AT(BLOCK_PAGES + 7), PAGE);
+			dump_core();
+		}
+		/* whole blocks: nothing is copied */
+		check(!munmap(AT(BLOCK_PAGES), BLOCK), "munmap");
+		if (alone)
+			check(!munmap(p, BLOCK), "munmap");
+		arrive(READY);
+		await(DID, 1);
+		events_get(&before);
+		core = dumped(pid, &size);
+		expect_events(&before, EV_REUSE, >=, (long)alone);
+		/* those of the stack and the like are as many again */
+		expect_events(&before, EV_BREAK, >=, (long)!alone);
+		expect_events(&before, EV_BREAK, <=, 4);
+		verify_core(core, size, p, 0, half, ORIGIN);
+		munmap((void *)core, size);
+		if (!alone)
+			verify(p, 0, half, ORIGIN);
+		unmap_blocks(p, NR);
+	}
 }
 
 static const struct cow_case cases[] = {
@@ -916,6 +1079,8 @@ static const struct cow_case cases[] = {
 	{ "io_uring buffers pinned before the fork", pinned_before_fork },
 	{ "io_uring buffers pinned after the fork", pinned_after_fork },
 	{ "core dump", core_dump },
+	{ "core dump of a huge page that is pinned elsewhere", core_dump_pinned },
+	{ "references of who must not fault", no_fault },
 };
 
 int main(int argc, char **argv)
