@@ -1828,7 +1828,8 @@ static void split_huge_page(void)
 			done();
 		}
 		fill(p, 2 * BLOCK_PAGES + 200, 30, WRITER);
-		/* EAGAIN: somebody looks at a page just now */
+		/* It wants one writable page.  EAGAIN: somebody looks at one just now. */
+		fill(p, BLOCK_PAGES + 400, 1, ORIGIN);
 		check(!madvise(AT(BLOCK_PAGES), BLOCK, MADV_COLLAPSE) || errno == EAGAIN,
 		      "MADV_COLLAPSE: %s", strerror(errno));
 		join(pid);
