@@ -82,12 +82,10 @@ for program in cow khugepaged; do
 done
 printf '%s\n' "$out/bin" >"$out/programs"
 
-# "migration" wants a CPU for itself and two threads.
-[ "${CPUS:-2}" -ge 3 ] || export CPUS=3
 for what in ${RUNS:-base1 base2 patched}; do
 	logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-mm-$what-XXXX")
 	note "about 10 minutes: $what"
-	vm -p '^# [a-z]' -l "$logs" -k "${kernel[${what%[12]}]}" -t 3000 -T 5400 -v /:host -a numa=fake=2 \
+	vm -p '^# [a-z]' -l "$logs" -k "${kernel[${what%[12]}]}" -t 5400 -T 6000 -v /:host -a numa=fake=2 \
 		-f "$out/programs:/programs" -f "$TOP/selftests/userland/mm.list:/mm.list" \
 		run "$TOP/scripts/guest/mm-job" || true
 	"$TOP/scripts/judge.sh" "$logs" || die 5 "the $what kernel did not come to the end, see $logs"
