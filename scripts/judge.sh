@@ -64,11 +64,12 @@ report=$(tr -d '\r' <"$verdict" | awk '
 	}')
 
 # The console, without the time stamps, for patterns anchored to the line.  The OOM
-# killer of a cgroup prints a trace that is no splat ("Out of memory" of all is one).
+# killer of a cgroup prints a trace that is no splat ("Out of memory" of all is one);
+# so does GUP once, for who reads below a stack (gup_vma_lookup(), trinity does).
 splats=$(tr -d '\r' <"$console" 2>/dev/null | sed -E 's/^(\[ *[0-9]+\.[0-9]+\](\[ *[CT][0-9]+\])? )//' |
 	awk 'NR == FNR { if (!/^[[:space:]]*(#|$)/) allowed[NR] = $0; next }
-		/invoked oom-killer:/ { oom = FNR }
-		/^Call Trace:/ && oom && FNR - oom <= 4 { $0 = ""; oom = 0 }
+		/invoked oom-killer:|^GUP no longer grows the stack in / { said = FNR }
+		/^Call Trace:/ && said && FNR - said <= 4 { $0 = ""; said = 0 }
 		{ for (i in allowed) if ($0 ~ allowed[i]) $0 = ""; print }' "$TOP/configs/allow-list" - |
 	grep -nEf <(grep -vE '^[[:space:]]*(#|$)' "$TOP/configs/deny-list") |
 	head -n 20 || true)
