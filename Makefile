@@ -57,12 +57,14 @@ help:
 #: Tests:
 #:   make breakages  break the kernel on purpose, see the tests fail; NAMES=  90
 #:   make fuzz       the differential fuzzer, ARGS="--seconds 600"             4
-#:   make races      all operations against each other, ARGS="-r 1000"        10
-#:   make endurance  10,000 forks, 1,000 sharers, 50 generations; ARGS="-r 100"  15
+#:   make races      all operations against each other, ARGS="-r 1000"       100
+#:   make endurance  10,000 forks, 1,000 sharers, 50 generations, forks that
+#:                   fail; ARGS="-r 100"                                      70
 #:   make load       stress-ng and trinity, all sharing; ARGS="-s 60 -S SEED"  20
 #:   make kcsan      races and fuzzer with the data race detector             45
 #:   make userland   Debian programs with sharing for all of them             25
-#:   make mmtests    the kernel's own mm selftests, unpatched and sharing     45
+#:   make mmtests    the kernel's own mm selftests, unpatched and sharing;
+#:                   ARGS=debug                                               45
 #:   make kselftest  the tests as a part of a kernel tree                      3
 #:   make model      check the model of the protocol with spin                 3
 #:
@@ -75,7 +77,8 @@ help:
 #:
 #: The series:
 #:   make check      branch and patches/ agree, checkpatch, shellcheck, spelling  1
-#:   make check-each does each patch build, with and without; ARGS=test       30
+#:   make check-each does each patch build, with and without (40), and work
+#:                   (30); ARGS=build, ARGS=test                              70
 #:   make docs       do the kernel's documents build, without a new warning?   5
 #:   make versions   which 6.12.y does it apply to; ARGS="TREE..."             2
 #:   make export     patches/ from the branch                                0.1
@@ -97,9 +100,14 @@ races: apply
 	@$(S)/build.sh debug
 	@$(S)/endurance.sh $(or $(ARGS),-r 1000) races
 
-endurance load: apply
+endurance: apply
 	@$(S)/build.sh debug
-	@$(S)/$@.sh $(ARGS)
+	@$(S)/endurance.sh $(ARGS)
+	@$(if $(ARGS),:,$(S)/endurance.sh -c fork nomem)
+
+load: apply
+	@$(S)/build.sh debug
+	@$(S)/load.sh $(ARGS)
 
 kcsan: apply
 	@$(S)/build.sh kcsan
@@ -114,7 +122,7 @@ apps: apply
 	@$(S)/apps.sh $(ARGS)
 
 mmtests: apply
-	@$(S)/mmtests.sh
+	@$(S)/mmtests.sh $(ARGS)
 
 fuzz: apply
 	@$(S)/build.sh debug

@@ -1,7 +1,8 @@
 #!/bin/bash
 # check-each.sh - does each patch of the series build, and work, alone?
 #
-# Usage: scripts/check-each.sh [FLAVOUR]
+# Usage: scripts/check-each.sh
+#        scripts/check-each.sh build [FLAVOUR]
 #        scripts/check-each.sh test [TEST...]
 #
 # Checks out one commit of the branch after the other beside build/linux and
@@ -10,6 +11,7 @@
 # by sparse before and after, both ways: there must be no new warning.  tools/mm is
 # built too, and at the end a whole kernel without CONFIG_COW_PTE; one with it is what
 # "make kernel" builds.  FLAVOUR (default vm) gives the configuration.  About 40 minutes.
+# "build" does no more than this.
 #
 # "test" builds the flavour debug of each commit from the one on in which fork shares
 # tables, and runs selftests on it (default: fork interface).  About 30 minutes more.
@@ -29,6 +31,15 @@ git_linux worktree prune
 mapfile -t commits < <(git_linux rev-list --reverse "$BASE_BRANCH..$BRANCH")
 [ ${#commits[@]} -gt 0 ] || die 2 "there is nothing between $BASE_BRANCH and $BRANCH"
 
+case ${1:-} in
+'')
+	"$0" build
+	exec "$0" test
+	;;
+build) shift ;;
+test) ;;
+*) die 2 "'$1' is not 'build' or 'test', see --help" ;;
+esac
 if [ "${1:-}" = test ]; then
 	shift
 	[ $# -gt 0 ] || set -- fork interface

@@ -25,13 +25,16 @@ model             -          model.sh
 test              -          suite.sh
 thp               debug      test.sh -T 7200 -a COW_PTE_TEST_THP=1
 kselftest         debug      kselftest.sh
-check-each        vm         check-each.sh
+check-each        vm         check-each.sh build
 check-each-test   -          check-each.sh test
 userland          debug      userland.sh
 mmtests           -          mmtests.sh
+mmtests-debug     -          mmtests.sh debug
 load              debug      load.sh
 endurance         debug      endurance.sh
+fork-failures     debug      endurance.sh -c fork nomem
 races             debug      endurance.sh -r 1000 races
+pairs             debug      endurance.sh -c pairs -r 25000 races
 fuzz              debug      fuzz.sh --seconds 3600
 kcsan             kcsan      kcsan.sh
 breakages         -          break.sh

@@ -7,7 +7,9 @@
 #
 # Options of fuzz (selftests/cow_pte/fuzz --help): --seconds N for each of its two
 # cases, --seed N of an earlier run, --shrink to make a run that fails smaller.
-# Without any: --seconds 60.
+# Without any: --seconds 60.  A run that failed is made smaller by --shrink with --seed,
+# --ops and --depth as the failure has printed them.  Which seed the kernel was at when it
+# reported a bug, or came to a stop, is in console.log ("fuzz: --seed ...").
 #
 # Environment: LINUX, BUILD, MEM, CPUS, ACCEL as for vm.sh.
 # Exit status: that of judge.sh.
@@ -21,9 +23,14 @@ if [ "${1:-}" = -k ]; then
 	shift 2
 fi
 [ $# -gt 0 ] || set -- --seconds 60
+value=
 for o; do
-	case $o in
-	*[!-a-z0-9,_]*) die 2 "'$o' is no option of fuzz, see --help" ;;
+	case $value:$o in
+	*:*[!-a-z0-9,_]*) die 2 "'$o' is no value for an option of fuzz, see --help" ;;
+	yes:*) value= ;;
+	:--shrink | :--thp) ;;
+	:--seed | :--ops | :--depth | :--kinds | :--seconds | :--rounds | :--timeout) value=yes ;;
+	*) die 2 "'$o' is no option of fuzz, see --help" ;;
 	esac
 done
 seconds=600
@@ -41,7 +48,7 @@ logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-fuzz-XXXX")
 # What /tests has is a script with the options.
 printf '#!/bin/sh\nexec /bin/fuzz %s\n' "$*" >"$logs/fuzz"
 chmod +x "$logs/fuzz"
-vm -l "$logs" -k "$image" -t $seconds -T $((seconds + 300)) -a numa=fake=2 \
+vm -l "$logs" -k "$image" -t $seconds -T $((seconds + 300)) -a "numa=fake=2 kasan_multi_shot" \
 	-f "$programs/fuzz:/bin/fuzz" test "$logs/fuzz" || true
 grep -E '^(# |not ok|smallest|this does)' "$logs/verdict.log" || true
 "$TOP/scripts/judge.sh" "$logs"

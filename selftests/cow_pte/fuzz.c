@@ -19,10 +19,14 @@
  * the seed, the process's place in the tree and K.  So a run can be cut short (--ops,
  * --depth) or thinned out (--kinds) and what is left does the same: --shrink looks
  * for the smallest run that fails.
+ *
+ * Not here: io_uring, which takes no address for its rings, and uprobes, which want a file
+ * that is executed (users.c has both).
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/if_packet.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -33,6 +37,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -140,9 +145,13 @@ static void add_hash(uint64_t v)
 	hash = mix3(hash, v, 1);
 }
 
+/* What repeats a run, and --shrink needs. */
+#define OPTIONS		"--seed %" PRIu64 " --ops %u --depth %u"
+#define OPTION_VALUES	seed, nr_ops, max_depth
+
 #define wrong(fmt, ...)							\
-	fail("seed %" PRIu64 ", process %#" PRIx64 ", %s thread, operation %u (%s): " fmt, \
-	     seed, path, is_main ? "main" : "second", op_index, op_name, ##__VA_ARGS__)
+	fail(OPTIONS ": process %#" PRIx64 ", %s thread, operation %u (%s): " fmt, \
+	     OPTION_VALUES, path, is_main ? "main" : "second", op_index, op_name, ##__VA_ARGS__)
 #define must(cond, ...)							\
 	do {								\
 		if (!(cond))						\
@@ -959,6 +968,128 @@ static void op_userfault(void)
 }
 
 /*
+ * Pages of the file, which are in memory, and which no entry is for: a fault is a minor
+ * one, and UFFDIO_CONTINUE fills the entry.
+ */
+static void op_continue(void)
+{
+	struct range r = pick_range();
+	struct uffdio_register reg = { };
+	struct uffdio_continue cont = { };
+	uint64_t words[ARRAY_LEN(places)];
+	unsigned long n;
+	long ret;
+	int fd;
+
+	for (n = r.first; n < r.end; n++)
+		if (!can(n, READ) || !(model[n].flags & IS_FILE) ||
+		    (model[n].flags & (LOCKED | MAYBE)))
+			break;
+	r.nr = n - r.first;
+	if (!r.nr)
+		return;
+	fd = userfault(UFFD_FEATURE_SIGBUS | UFFD_FEATURE_MINOR_SHMEM);
+	if (fd < 0)
+		return;
+	reg.range.start = (long)AT(r.first);
+	reg.range.len = r.nr * PAGE;
+	reg.mode = UFFDIO_REGISTER_MODE_MINOR;
+	expect(result(ioctl(fd, UFFDIO_REGISTER, &reg)), 0);
+	expect(result(madvise(AT(r.first), r.nr * PAGE, MADV_DONTNEED)), 0);
+	for (n = r.first; n < r.first + r.nr; n++)
+		drop_page(n);
+	n = r.first + pick(r.nr);
+	must(!peek(n, words), "page %lu of the file was mapped by nobody", n);
+	cont.range.start = (long)AT(n);
+	cont.range.len = PAGE;
+	do {
+		cont.mapped = 0;
+		ret = result(ioctl(fd, UFFDIO_CONTINUE, &cont));
+	} while (ret == -EAGAIN);
+	expect(ret, 0);
+	check_page(n);
+	expect(result(ioctl(fd, UFFDIO_UNREGISTER, &reg.range)), 0);
+	close(fd);
+}
+
+/* A ring of packets that never come, mapped between the pages; its driver fills entries. */
+static void op_packet(void)
+{
+	struct range r = pick_range();
+	struct tpacket_req req = {
+		.tp_block_size = PAGE, .tp_frame_size = PAGE,
+	};
+	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+	unsigned long n;
+	void *p;
+
+	if (fd < 0)
+		return;
+	if (r.nr > 8)
+		r.nr = 8;
+	req.tp_block_nr = r.nr;
+	req.tp_frame_nr = r.nr;
+	must(!setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &req, sizeof(req)),
+	     "PACKET_RX_RING: %s", strerror(errno));
+	p = mmap(AT(r.first), r.nr * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+	must(p == AT(r.first), "mmap: %s", strerror(errno));
+	for (n = r.first; n < r.first + r.nr; n++) {
+		volatile struct tpacket_hdr *frame = (void *)AT(n);
+
+		must(frame->tp_status == TP_STATUS_KERNEL, "page %lu of the ring is not there", n);
+		model[n] = (struct page){ };
+	}
+	must(!munmap(p, r.nr * PAGE), "munmap: %s", strerror(errno));
+	close(fd);
+}
+
+/* The heap, above what malloc() has of it, grows and shrinks; children have their own. */
+#define HEAP_PAGES	(BLOCK_PAGES + 188)
+static struct {
+	char *start;
+	unsigned long nr;
+	uint64_t val[HEAP_PAGES];
+} heap;
+
+static void check_heap(void)
+{
+	unsigned long n;
+	unsigned int i;
+
+	for (n = 0; n < heap.nr; n++)
+		for (i = 0; i < ARRAY_LEN(places); i++) {
+			uint64_t is = *(volatile uint64_t *)(heap.start + n * PAGE + places[i]);
+
+			must(is == word_of(heap.val[n], i),
+			     "page %lu of the heap holds %#" PRIx64 ", must hold %#" PRIx64, n,
+			     is, word_of(heap.val[n], i));
+		}
+}
+
+static void op_brk(void)
+{
+	uint64_t val = mix3(rng, 15, op_index) | 1;
+	unsigned long want = pick(HEAP_PAGES + 1), n;
+	char *end = sbrk(0);
+
+	check_heap();
+	/* malloc() has had some, and goes on from there */
+	if (!heap.start || end != heap.start + heap.nr * PAGE) {
+		heap.start = (char *)(((uintptr_t)end + PAGE - 1) & ~(PAGE - 1));
+		heap.nr = 0;
+	}
+	expect(result(brk(heap.start + want * PAGE)), 0);
+	for (n = heap.nr; n < want; n++)
+		heap.val[n] = 0;
+	heap.nr = want;
+	check_heap();
+	for (n = pick(16); n < want; n += 1 + pick(16)) {
+		heap.val[n] = val + n * 2;
+		make_page(heap.start + n * PAGE, heap.val[n]);
+	}
+}
+
+/*
  * PAGEMAP_SCAN protects pages, and tells afterwards which ones were written to.  Not under
  * pressure: Linux 6.12 marks the entry of a page that is being migrated as protected and
  * leaves it writable, so the page comes back without protection and counts as written to;
@@ -1311,6 +1442,61 @@ static void op_kill(void)
 	close(ready[0]);
 }
 
+/* What fork() does to the pages of the main thread, in the model of the child. */
+static void model_after_fork(void)
+{
+	unsigned long n;
+
+	for (n = 0; n < MAIN_PAGES; n++) {
+		model[n].flags &= ~LOCKED;
+		if (can(n, DONT_FORK))
+			model[n] = (struct page){ };
+		else if (can(n, WIPE))
+			drop_page(n);
+	}
+}
+
+/*
+ * A child is stopped, and a page of it is written to by ptrace(): whatever the protection
+ * is, the child has that, and nobody else.
+ */
+static void op_ptrace(void)
+{
+	unsigned long n = pick(MAIN_PAGES);
+	uint64_t val = mix3(rng, 16, op_index) | 1;
+	bool there = can(n, 0) && !can(n, DONT_FORK);
+	unsigned int i;
+	int status;
+	pid_t pid;
+	long ret;
+
+	pid = xfork();
+	if (!pid) {
+		model_after_fork();
+		must(!ptrace(PTRACE_TRACEME, 0, 0, 0), "PTRACE_TRACEME: %s", strerror(errno));
+		raise(SIGSTOP);
+		if (there)
+			set_page(n, val);
+		check_page(n);
+		for (i = 0; i < 8; i++)
+			check_page(pick(MAIN_PAGES));
+		done();
+	}
+	status = join_status(pid);
+	must(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP, "wait status %#x", status);
+	for (i = 0; i < ARRAY_LEN(places); i++) {
+		ret = result(ptrace(PTRACE_POKEDATA, pid, AT(n) + places[i], word_of(val, i)));
+		expect(ret, there ? 0 : -EIO);
+		errno = 0;
+		ret = ptrace(PTRACE_PEEKDATA, pid, AT(n) + places[i], 0);
+		must(there ? !errno && ret == (long)word_of(val, i) : errno == EIO,
+		     "PTRACE_PEEKDATA: %#lx, %s", ret, strerror(errno));
+	}
+	must(!ptrace(PTRACE_DETACH, pid, 0, 0), "PTRACE_DETACH: %s", strerror(errno));
+	join(pid);
+	check_page(n);
+}
+
 static pid_t children[MAX_CHILDREN];
 static unsigned int nr_children, nr_forks;
 
@@ -1374,7 +1560,10 @@ static const struct kind {
 	{ "vmsplice", 4, op_vmsplice, false },
 	{ "proc-mem", 4, op_proc_mem, false },
 	{ "userfault", 5, op_userfault, false },
+	{ "continue", 4, op_continue, false },
 	{ "scan", 3, op_scan, false },
+	{ "packet", 2, op_packet, false },
+	{ "brk", 3, op_brk, true },
 	{ "file", 2, op_file, false },
 	{ "nodes", 3, op_nodes, false },
 	{ "observe", 2, op_observe, false },
@@ -1382,6 +1571,7 @@ static const struct kind {
 	{ "post", 4, op_post, true },
 	{ "exec", 1, op_exec, true },
 	{ "kill", 2, op_kill, true },
+	{ "ptrace", 3, op_ptrace, true },
 	{ "fork", 7, op_fork, true },
 	/* the last two have a meaning of their own: whether the second thread has operations */
 	{ "thread", 0, NULL, false },
@@ -1564,7 +1754,6 @@ static void live(void);
 static void op_fork(void)
 {
 	uint64_t child_path = path * 8 + 1 + nr_forks % 7;
-	unsigned long n;
 	pid_t pid;
 
 	if (depth >= max_depth)
@@ -1590,14 +1779,9 @@ static void op_fork(void)
 	 */
 	second_compare(false);
 	check_thread_pages();
-	for (n = 0; n < MAIN_PAGES; n++) {
-		model[n].flags &= ~LOCKED;
-		if (can(n, DONT_FORK))
-			model[n] = (struct page){ };
-		else if (can(n, WIPE))
-			drop_page(n);
-	}
+	model_after_fork();
 	check_all();
+	check_heap();
 	second_compare(true);
 	second_pages();
 	live();
@@ -1657,6 +1841,7 @@ static void live(void)
 		join(children[--nr_children]);
 	op_name = "look after the children";
 	check_all();
+	check_heap();
 	/* so that it has had all its operations: it stops only then */
 	stop_thread();
 	i = __atomic_fetch_add(&slots[SL_PROCESSES], 1, __ATOMIC_RELAXED);
@@ -1728,6 +1913,9 @@ static unsigned long run_both(unsigned long *processes)
 	static struct result off[MAX_RESULTS];
 	unsigned long operations, i;
 
+	/* so that what the kernel says can be told to belong to a seed */
+	write_file("/dev/kmsg", "fuzz: " OPTIONS "%s\n", OPTION_VALUES,
+		   pressure ? ", under pressure" : "");
 	run_tree(false);
 	operations = slots[SL_OPS];
 	*processes += slots[SL_PROCESSES];
@@ -1736,24 +1924,24 @@ static unsigned long run_both(unsigned long *processes)
 	memcpy(off, results, sizeof(off));
 	run_tree(true);
 	check(slots[SL_PROCESSES] == i && slots[SL_OPS] == operations,
-	      "seed %" PRIu64 ": %" PRIu64 " processes and %" PRIu64 " operations, without sharing %lu and %lu",
-	      seed, slots[SL_PROCESSES], slots[SL_OPS], i, operations);
+	      OPTIONS ": %" PRIu64 " processes and %" PRIu64 " operations, without sharing %lu and %lu",
+	      OPTION_VALUES, slots[SL_PROCESSES], slots[SL_OPS], i, operations);
 	*processes += i;
 	qsort(results, i, sizeof(*results), by_path);
 	while (i--) {
 		struct result *a = &off[i], *b = &results[i];
 
-		check(a->path == b->path, "seed %" PRIu64 ": other processes than without sharing",
-		      seed);
+		check(a->path == b->path, OPTIONS ": other processes than without sharing",
+		      OPTION_VALUES);
 		check(a->hash == b->hash,
-		      "seed %" PRIu64 ", process %#" PRIx64 ": an operation returned something else than without sharing",
-		      seed, a->path);
+		      OPTIONS ": process %#" PRIx64 ": an operation returned something else than without sharing",
+		      OPTION_VALUES, a->path);
 		check(a->rss == b->rss,
-		      "seed %" PRIu64 ", process %#" PRIx64 ": Rss %ld kB, without sharing %ld",
-		      seed, a->path, b->rss, a->rss);
+		      OPTIONS ": process %#" PRIx64 ": Rss %ld kB, without sharing %ld",
+		      OPTION_VALUES, a->path, b->rss, a->rss);
 		check(a->pte == b->pte,
-		      "seed %" PRIu64 ", process %#" PRIx64 ": VmPTE %ld kB, without sharing %ld",
-		      seed, a->path, b->pte, a->pte);
+		      OPTIONS ": process %#" PRIx64 ": VmPTE %ld kB, without sharing %ld",
+		      OPTION_VALUES, a->path, b->pte, a->pte);
 	}
 	return operations * 2;
 }
@@ -1968,7 +2156,8 @@ static const char fuzz_help[] =
 "  --depth N      generations after the first process, 0 to 3 (2)\n"
 "  --kinds LIST   only these operations, separated by commas\n"
 "  --seconds N    go on with new seeds for so long\n"
-"  --shrink       find the smallest run that fails with the --seed given\n"
+"  --shrink       find the smallest run that fails, or has the kernel report a bug,\n"
+"                 with the --seed, --ops and --depth given\n"
 "  --help\n\n"
 "Operations:";
 
@@ -2017,12 +2206,40 @@ static bool parse_number(const char *text, unsigned long min, unsigned long max,
 	return true;
 }
 
-/* One run of this program with the present limits; true if it fails. */
+/* Has the kernel reported a bug since @fd was at the end of its log? */
+static bool kernel_complains(int fd)
+{
+	static const char * const reports[] = { "BUG: ", "WARNING: ", "INFO: task " };
+	bool found = false;
+	char line[8192];
+	unsigned int i;
+	ssize_t n;
+
+	for (;;) {
+		n = read(fd, line, sizeof(line) - 1);
+		/* lines that were lost */
+		if (n < 0 && errno == EPIPE)
+			continue;
+		if (n <= 0)
+			return found;
+		line[n] = 0;
+		for (i = 0; i < ARRAY_LEN(reports); i++)
+			found |= !!strstr(line, reports[i]);
+	}
+}
+
+/*
+ * One run of this program with the present limits; true if it fails, or the kernel
+ * complains.  Lockdep does so once only, and KASAN without kasan_multi_shot.
+ */
 static bool fails(int argc, char **argv)
 {
-	int status;
+	int status, log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	bool complains;
 	pid_t pid;
 
+	write_file("/sys/kernel/debug/clear_warn_once", "1");
+	lseek(log, 0, SEEK_END);
 	fflush(stdout);
 	pid = fork();
 	if (!pid) {
@@ -2036,7 +2253,9 @@ static bool fails(int argc, char **argv)
 		perror("fork");
 		exit(1);
 	}
-	return WIFSIGNALED(status) || WEXITSTATUS(status) == 1;
+	complains = kernel_complains(log);
+	close(log);
+	return complains || WIFSIGNALED(status) || WEXITSTATUS(status) == 1;
 }
 
 static void print_kinds(void)
@@ -2058,7 +2277,8 @@ static int shrink(int argc, char **argv)
 	unsigned int step, i, runs = 1;
 
 	if (!fails(argc, argv)) {
-		printf("this does not fail: try another --seed or more --rounds\n");
+		printf("this does not fail, with --depth %u --ops %u: give --ops, --depth and --seed as the failure has printed them, or more --rounds\n",
+		       max_depth, nr_ops);
 		return 4;
 	}
 	for (i = 0; i < ARRAY_LEN(ops); i++) {

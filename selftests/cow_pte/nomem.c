@@ -40,7 +40,7 @@
 #endif
 
 enum { ORIGIN = 1, ACTOR, FILE_DATA };
-enum { READY, GO, DID };
+enum { READY, GO, DID, OVER };
 
 #define NR		4UL
 #define PAGES		(NR * BLOCK_PAGES)
@@ -196,6 +196,7 @@ struct op {
 	unsigned long at, gap;	/* pages that may be unmapped after a failure */
 	bool split;		/* several mappings, whose borders are within blocks */
 	bool one_block;		/* no other is touched */
+	bool pages;		/* only these fail, not the kernel's own objects */
 };
 
 static int report(long ret)
@@ -823,15 +824,18 @@ static void unchanged(const struct op *op, char *p, uint16_t *old, uint16_t *now
 	verify_most(p, op->at + gap, PAGES - op->at - gap, ORIGIN);
 }
 
-/* Do it under every single failure. */
+/* Do it under every single failure, in one of three who share the tables. */
 static void try_all(const struct op *op)
 {
-	unsigned int nth, failed = 0, reported = 0;
+	unsigned int nth, failed = 0, reported = 0, passes = op->pages ? 2 : 1;
 	static uint16_t old[PAGES], now[PAGES];
 	struct events before;
+	pid_t bystander;
 	char *p;
 
 	needs_injection();
+	if (op->pages && write_file(SLAB_FILTER, "Y"))
+		skip_case("no " SLAB_FILTER);
 	p = op->map ? op->map() : map_blocks(NR);
 	fill_most(p, ORIGIN);
 	if (op->split) {
@@ -839,7 +843,14 @@ static void try_all(const struct op *op)
 		check(!madvise(AT(BLOCK_PAGES + 400), 300 * PAGE, MADV_SEQUENTIAL),
 		      "MADV_SEQUENTIAL");
 	}
-	for (nth = 1; ; nth++) {
+	bystander = fork_sharing(NR);
+	if (!bystander) {
+		await(OVER, 1);
+		verify_most(p, 0, PAGES, ORIGIN);
+		done();
+	}
+	/* twice where only pages fail, see move_whole_or_not() */
+	for (nth = 1; passes; nth++) {
 		pid_t pid;
 
 		check(nth < MAX_NTH, "no end of failures");
@@ -873,9 +884,14 @@ static void try_all(const struct op *op)
 		join(pid);
 		failed += slots[0];
 		reported += slots[1];
-		if (!slots[0])
-			break;
+		if (!slots[0]) {
+			passes--;
+			nth = 0;
+		}
 	}
+	write_file(SLAB_FILTER, "N");
+	arrive(OVER);
+	join(bystander);
 	/* the last sharer takes each table back */
 	events_get(&before);
 	verify_most(p, 0, PAGES, ORIGIN);
@@ -908,6 +924,10 @@ OP_CASE(protect)
 OP_CASE(unmap)
 /* The kernel leaves a gap where MAP_FIXED fails late, see vms_abort_munmap_vmas(). */
 OP_CASE(map_over, .at = 100, .gap = BLOCK_PAGES)
+/* That is not for want of a table: all of those are there before anything is unmapped. */
+#define do_map_over_whole	do_map_over
+#define after_map_over_whole	after_map_over
+OP_CASE(map_over_whole, .pages = true)
 OP_CASE(drop)
 OP_CASE(free)
 #define do_drop_several		do_drop
@@ -2540,6 +2560,7 @@ static const struct cow_case cases[] = {
 	{ "mprotect", nomem_protect },
 	{ "munmap", nomem_unmap },
 	{ "mmap over a part", nomem_map_over },
+	{ "mmap over a part without a table", nomem_map_over_whole },
 	{ "MADV_DONTNEED", nomem_drop },
 	{ "MADV_FREE", nomem_free },
 	{ "MADV_DONTNEED of several mappings", nomem_drop_several },

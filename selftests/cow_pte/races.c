@@ -411,6 +411,42 @@ static void against_all(const struct action *a)
 }
 
 /*
+ * The pairs that meet most often, or that a design of this kind has most to fear from,
+ * for as many rounds as wanted.  Half of them without delays, as the windows are then.
+ */
+static void pairs(void)
+{
+	static const char * const names[][2] = {
+		{ "write", "write" }, { "write", "exit" }, { "exit", "exit" }, { "fork", "write" },
+		{ "fork", "reclaim" }, { "fork", "compaction" }, { "fork", "collapse" },
+		{ "fork", "gup" }, { "fork", "swapoff" }, { "fork", "ksm" }, { "munmap", "reclaim" },
+	};
+	static const int delays[] = { 0, 300, 0, 2000 };
+	const struct action *pair[2] = { };
+	long delay = read_long(DELAY);
+	unsigned int round, i, k;
+	uint64_t state = seed;
+
+	if (!plain)
+		cgroup_enter();
+	settings_set(0, NR_KSM_SETTINGS);
+	for (i = 0; i < ARRAY_LEN(names); i++) {
+		for (k = 0; k < 2 * ARRAY_LEN(actions); k++)
+			if (!strcmp(actions[k / 2].name, names[i][k % 2]))
+				pair[k % 2] = &actions[k / 2];
+		for (round = 0; round < rounds(4); round++) {
+			if (delay >= 0)
+				write_file(DELAY, "%d", delays[round % 4]);
+			one_round(pair[round / 4 % 2], pair[!(round / 4 % 2)], &state);
+		}
+	}
+	if (delay >= 0)
+		write_file(DELAY, "%ld", delay);
+	settings_back(0, NR_KSM_SETTINGS);
+	note("%zu pairs, %u rounds of each", ARRAY_LEN(names), rounds(4));
+}
+
+/*
  * A thread reads, another one of the same process lets go of the tables; and the
  * other sharer, now the last one, frees the pages and has others put into their place.
  * The reader sees the old bytes, or a fault, and never a page that is somebody else's.
@@ -1514,6 +1550,7 @@ static const struct cow_case cases[] = {
 	{ "KSM against all", case_12 },
 	{ "swapoff against all", case_13 },
 	{ "GUP against all", case_14 },
+	{ "pairs, many rounds", pairs },
 	{ "pages freed under a reader", freed_under_reader },
 	{ "pages truncated under a reader", truncated_under_reader },
 	{ "one mm: fork against O_DIRECT", fork_against_direct },
