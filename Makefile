@@ -62,7 +62,7 @@ help:
 #:                   fail; ARGS="-r 100"                                      70
 #:   make load       stress-ng and trinity, all sharing; ARGS="-s 60 -S SEED"  20
 #:   make kcsan      races and fuzzer with the data race detector             45
-#:   make userland   Debian programs with sharing for all of them             25
+#:   make userland   Debian programs with sharing for all of them             40
 #:   make mmtests    the kernel's own mm selftests, unpatched and sharing;
 #:                   ARGS=debug                                               45
 #:   make kselftest  the tests as a part of a kernel tree                      3

@@ -6,7 +6,9 @@
 # Copies selftests/cow_pte to tools/testing/selftests of build/linux, has the kernel's
 # own makefiles build, install and pack it, runs run_kselftest.sh with TEST (default
 # interface) from what was installed, in the VM with this machine's programs, and
-# takes the copy away.
+# takes the copy away.  "make run_tests" is for the kernel that is running: on this
+# machine each test must say that there is nothing to test; where the kernel has
+# vm.cow_pte this is left out.
 #
 # Environment: LINUX, BUILD, MEM, CPUS, ACCEL as for vm.sh.
 # Exit status: that of judge.sh, or 125 if something does not build.
@@ -31,12 +33,23 @@ cp -r "$TOP/selftests/cow_pte" "$copy"
 		make -C "$LINUX/tools/testing/selftests" TARGETS=cow_pte OUTPUT="$out/obj" INSTALL_PATH="$out/install" \
 			KHDR_INCLUDES="-isystem $out/headers/usr/include" $what
 	done
+	if [ ! -e /proc/sys/vm/cow_pte ]; then
+		make -C "$LINUX/tools/testing/selftests" TARGETS=cow_pte OUTPUT="$out/obj" \
+			KHDR_INCLUDES="-isystem $out/headers/usr/include" run_tests | tee "$out/run_tests"
+	fi
 	git_linux status --porcelain --untracked-files=all >"$out/status"
 } >"$out/log" 2>&1 9>&- || die 125 "it does not build, see $out/log"
 tar=$(find "$out" "$copy/.." -maxdepth 3 -name 'kselftest.tar*' | head -n 1)
 [ -n "$tar" ] || die 125 "gen_tar has packed nothing, see $out/log"
 [[ $(tar tf "$tar") == *cow_pte/$test* ]] || die 125 "$tar has no $test, see $out/log"
 mv "$tar" "$out/" 2>/dev/null || true
+if [ -f "$out/run_tests" ]; then
+	tests=$(make -s --no-print-directory -C "$TOP/selftests/cow_pte" list | wc -l)
+	skipped=$(grep -c '^ok [0-9]* selftests: cow_pte: .* # SKIP' "$out/run_tests" || true)
+	{ [ "$skipped" -ge "$tests" ] && ! grep -q '^not ok' "$out/run_tests"; } ||
+		die 125 "run_tests: $skipped of $tests tests were skipped on this machine, see $out/log"
+	note "run_tests: $skipped tests, all skipped without vm.cow_pte"
+fi
 # What .gitignore of the tests forgets would show up here.
 if grep -v '^?? tools/testing/selftests/cow_pte/[^/]*\.[ch]$' "$out/status" | grep -vE '/(\.gitignore|Makefile|config|settings|launcher\.sh)$'; then
 	die 125 "the build leaves files behind that .gitignore does not name: add them to selftests/cow_pte/.gitignore"

@@ -1,16 +1,17 @@
 #!/bin/bash
 # userland.sh - a Debian user space in the VM, with sharing for every process
 #
-# Usage: scripts/userland.sh [-k IMAGE] [FILE.job...]
+# Usage: scripts/userland.sh [-k IMAGE] [FILE.job|kernel...]
 #
 #   -k IMAGE    kernel image (default: build/linux/out-debug/arch/x86/boot/bzImage)
-#   FILE.job    shell scripts that are jobs too; without any, all of selftests/userland
+#   FILE.job    shell scripts to do; without any, all of selftests/userland, and kernel
+#   kernel      compile files of the kernel's mm/ with make -j4, as a build in
+#               out-FLAVOUR has done
 #
 # The guest reads this machine's root directory over 9p and writes to memory.  Each
 # job of selftests/userland (shell, package tools, compiler, Python, Redis, gunicorn,
 # others) is done with vm.cow_pte=0 and with vm.cow_pte=2, and some by the launcher,
-# and must print the same.  One more job compiles files of the kernel's mm/ with
-# make -j4, as a build in out-FLAVOUR has done.
+# and must print the same.
 #
 # Environment: LINUX, BUILD, MEM, CPUS, ACCEL as for vm.sh.
 # Exit status: that of judge.sh.
@@ -48,7 +49,7 @@ kernel_job() {
 		line=${line/-Wp,-MMD,mm\/.$name.o.d/-Wp,-MMD,\/tmp\/work\/$name.d}
 		printf '%s.o:\n\tcd %s && %s\n' "$name" "$dir" "$line"
 		n=$((n + 1))
-		[ $n -lt 8 ] || break
+		[ $n -lt 4 ] || break
 	done < <(cd "$LINUX/mm" && wc -c -- *.c | grep -v total | sed 's/\.c$//' | sort -n) >"$logs/rules"
 	[ -s "$logs/rules" ] || return 0
 	{
@@ -61,19 +62,26 @@ kernel_job() {
 	} >"$logs/kernel.job"
 	files+=(-f "$logs/kernel.job")
 }
+with_kernel() {
+	kernel_job
+	[ -f "$logs/kernel.job" ] || note "no kernel was built in $LINUX ('make kernel'), or the guest cannot see it there (BUILD= not below /tmp): its files are not compiled"
+}
 files=()
 if [ $# -gt 0 ]; then
 	for f; do
-		case $f in *.job) [ -f "$f" ] ;; *) false ;; esac || die 2 "$f is no job: name a file *.job, as in selftests/userland"
+		if [ "$f" = kernel ]; then
+			with_kernel
+			continue
+		fi
+		case $f in *.job) [ -f "$f" ] ;; *) false ;; esac || die 2 "$f is no job: name a file *.job, as in selftests/userland, or kernel"
 		files+=(-f "$f")
 	done
 else
 	for f in "$TOP"/selftests/userland/*.job; do files+=(-f "$f"); done
-	kernel_job
-	[ -f "$logs/kernel.job" ] || note "no kernel was built in $LINUX ('make kernel'), or the guest cannot see it there (BUILD= not below /tmp): its files are not compiled"
+	with_kernel
 fi
-note "about 30 minutes"
-vm -p '^(ok|not ok|# [a-z]+, vm)' -l "$logs" -k "$image" -t 5000 -T 5400 -v /:host "${files[@]}" \
+note "about 40 minutes for all"
+vm -p '^(ok|not ok|# [a-z]+, vm)' -l "$logs" -k "$image" -t 10000 -T 10400 -v /:host "${files[@]}" \
 	-f "$programs/cow-pte:/bin/cow-pte" test "$TOP/selftests/userland/userland" || true
 grep -E '^# /tmp' "$logs/verdict.log" || true
 "$TOP/scripts/judge.sh" "$logs"

@@ -185,6 +185,30 @@ unsigned int fork_twice(unsigned long blocks, pid_t *pid)
 	return me;
 }
 
+pid_t bystander(bool wanted, char *p, unsigned long blocks, unsigned long nr,
+		unsigned int owner)
+{
+	pid_t pid;
+
+	if (!wanted)
+		return 0;
+	pid = fork_sharing(blocks);
+	if (!pid) {
+		await(NR_STEPS - 1, 1);
+		verify(p, 0, nr, owner);
+		done();
+	}
+	return pid;
+}
+
+void bystander_ends(pid_t pid)
+{
+	if (!pid)
+		return;
+	arrive(NR_STEPS - 1);
+	join(pid);
+}
+
 long background_shares(void)
 {
 	struct events before;
@@ -346,7 +370,8 @@ void arrive(int step)
 
 void await(int step, unsigned int value)
 {
-	struct timespec ts = { .tv_nsec = 200 * 1000 * 1000 };
+	/* arrive() and fail() wake; a thousand that look often would keep a CPU busy */
+	struct timespec ts = { .tv_sec = 2 };
 	unsigned int now;
 
 	while ((now = __atomic_load_n(&shared->step[step], __ATOMIC_SEQ_CST)) <

@@ -100,6 +100,10 @@ pid_t xclone3(uint64_t flags);
 /* fork, and prove that the child joined at least @blocks tables */
 pid_t fork_sharing(unsigned long blocks);
 unsigned int fork_twice(unsigned long blocks, pid_t *pid);
+/* A third sharer, which has everything still when it is told to end; or 0 */
+pid_t bystander(bool wanted, char *p, unsigned long blocks, unsigned long nr,
+		unsigned int owner);
+void bystander_ends(pid_t pid);
 /* the tables other than the case's own that a fork of the case shares */
 long background_shares(void);
 void done(void) __attribute__((noreturn));

@@ -925,7 +925,7 @@ static void soft_dirty_bits(void)
 	for (round = 0; round < rounds(4); round++) {
 		char *p = map_blocks(NR);
 		struct events before;
-		pid_t pid;
+		pid_t pid, third;
 
 		steps_reset();
 		fill_most(p, ORIGIN);
@@ -936,6 +936,7 @@ static void soft_dirty_bits(void)
 			skip_case("no soft-dirty bits");
 		check(!soft_dirty(0, p, 700), "not cleared");
 		fill_most(p, ORIGIN);
+		third = bystander(round % 2, p, NR, PAGES - BLOCK_PAGES / 2, ORIGIN);
 		pid = fork_sharing(NR);
 		if (!pid) {
 			arrive(READY);
@@ -968,6 +969,7 @@ static void soft_dirty_bits(void)
 		verify(p, 51, 1000, ORIGIN);
 		arrive(LEAVE);
 		join(pid);
+		bystander_ends(third);
 		unmap_blocks(p, NR);
 	}
 }

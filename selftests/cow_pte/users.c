@@ -2226,7 +2226,7 @@ static void memory_unplug(void)
 static void huge_beside(void)
 {
 	unsigned int round;
-	pid_t pid;
+	pid_t pid, third;
 
 	for (round = 0; round < rounds(4); round++) {
 		char *p = map_blocks(NR);
@@ -2237,6 +2237,7 @@ static void huge_beside(void)
 		fill(p, 0, PAGES, ORIGIN);
 		if (smaps_kb(0, p, "AnonHugePages") < 2048)
 			skip_case("no huge page");
+		third = bystander(round / 2 % 2, p, NR - 1, PAGES, ORIGIN);
 		pid = fork_sharing(NR - 1);
 		if ((round % 2) == !pid) {
 			/* goes through all tables that it shares */
@@ -2260,6 +2261,7 @@ static void huge_beside(void)
 		if (!pid)
 			done();
 		join(pid);
+		bystander_ends(third);
 		unmap_blocks(p, NR);
 	}
 }
