@@ -52,7 +52,7 @@ help:
 #:   make boot       a shell in the VM, FLAVOUR= as above                    0.2
 #:   make run        the main job: fork times, redis          30 cold, 12 warm
 #:   make test       harness and selftests, flavour debug     50 cold, 22 warm
-#:   make full       all of the long ones below, one after the other; NAMES=   hours
+#:   make full       all tests and checks below, one after the other; NAMES=   hours
 #:
 #: Tests:
 #:   make breakages  break the kernel on purpose, see the tests fail; NAMES=  90

@@ -4,7 +4,8 @@
 # Usage: scripts/export.sh [directory]
 #
 # Writes one file a commit of base..cow-pte, "series", and the cover letter, whose
-# text is Documentation/cover-letter.txt.
+# text is Documentation/cover-letter.txt; the newest version of its changes ("v2:") is that
+# of the subjects.
 #
 # Environment: LINUX (default build/linux), BRANCH (default cow-pte).
 # Exit status: 0, 2 set-up: no such tree, or uncommitted changes.
@@ -22,16 +23,18 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 range=$BASE_BRANCH..$BRANCH
 n=$(git_linux rev-list --count "$range") || die 2 "$LINUX has no branches $BASE_BRANCH and $BRANCH: run 'make apply'"
+version=$(series_version)
+prefix="PATCH${version:+ $version}"
 stable=(-c core.abbrev=12 -c diff.algorithm=histogram)
 if [ "$n" -gt 0 ]; then
-	git_linux "${stable[@]}" format-patch -q --no-signature --zero-commit --numbered \
+	git_linux "${stable[@]}" format-patch -q --no-signature --zero-commit --numbered --subject-prefix="$prefix" \
 		--no-renames --stat=72 -o "$tmp" "$range"
 fi
 (cd "$tmp" && find . -name '*.patch' -printf '%f\n' | sort >series)
 makefile_var() { git_linux show "$BASE_BRANCH:Makefile" | sed -n "s/^$1 = //p" | head -n 1; }
 {
 	say "From 0000000000000000000000000000000000000000 Mon Sep 17 00:00:00 2001"
-	say "Subject: [PATCH 0/$n] $(head -n 1 "$cover")"
+	say "Subject: [$prefix 00/$n] $(head -n 1 "$cover")"
 	say
 	tail -n +3 "$cover"
 	say

@@ -163,4 +163,6 @@ git_linux() { git_plain -C "$LINUX" "$@"; }
 which_series() {
 	(cd "$TOP/patches" && mapfile -t p < <(series) && cat series ${p[@]+"${p[@]}"}) | sha256sum | cut -c1-16
 }
+# The newest version in the cover letter, as in "v12"
+series_version() { sed -n '/^v[0-9]\+:/{s/:.*//p;q}' "$TOP/Documentation/cover-letter.txt"; }
 series() { grep -vE '^[[:space:]]*(#|$)' "$TOP/patches/series" 2>/dev/null || true; }

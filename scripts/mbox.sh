@@ -21,6 +21,7 @@ fi
 want_help "$@"
 [ $# -le 1 ] || die 2 "one FILE, and --selftests before it, see --help"
 out=${1:-$BUILD/cow-pte.mbox}
+version=$(series_version)
 mapfile -t patches < <(series)
 [ ${#patches[@]} -gt 0 ] || die 2 "patches/series is empty: run 'make export'"
 [ -e "$LINUX/.git" ] || die 2 "$LINUX is not there: run 'make apply'"
@@ -72,7 +73,7 @@ if [ $selftests -eq 1 ]; then
 	[ "$(git_plain -C "$tree" diff --name-only "$BRANCH" HEAD -- MAINTAINERS $dir/Makefile | wc -l)" -eq 2 ] ||
 		die 125 "this tree's MAINTAINERS or $dir/Makefile is not as expected: run 'make apply' without KERNEL_SRC="
 	git_plain -C "$tree" -c core.abbrev=12 format-patch -q --no-signature --zero-commit --stdout \
-		--subject-prefix="PATCH $((${#patches[@]} + 1))/$((${#patches[@]} + 1))" -1 >"$tmp/last"
+		--subject-prefix="PATCH${version:+ $version} $((${#patches[@]} + 1))/$((${#patches[@]} + 1))" -1 >"$tmp/last"
 	{ cat "$tmp/last" && echo; } >>"$out"
 	git_plain -C "$tree" reset -q --hard "$BRANCH"
 	git_am "$tmp/last" || die 125 "git am fails on the patch of the selftests: leave --selftests out, or copy selftests/cow_pte by hand"

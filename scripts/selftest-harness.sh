@@ -8,7 +8,7 @@
 # must be.  Needs a kernel of the debug flavour.  Prints TAP-like lines, then
 # "N passed, M failed".
 #
-# Exit status: 0, or 1 if a verdict was wrong.
+# Exit status: 0, 1 a verdict was wrong, 2 set-up.
 
 . "$(dirname "$0")/lib.sh"
 case ${1:-} in --help) want_help --help ;; esac

@@ -457,6 +457,15 @@ char *map_file_blocks(unsigned long nr, int fd)
 	return map_at(reserve_blocks(nr), nr, 0, fd);
 }
 
+char *map_small_pages(unsigned long nr)
+{
+	char *p = map_blocks(nr);
+
+	check(!large_folios || !madvise(p, nr * BLOCK, MADV_NOHUGEPAGE),
+	      "MADV_NOHUGEPAGE: %s", strerror(errno));
+	return p;
+}
+
 void unmap_blocks(char *p, unsigned long nr)
 {
 	check(!munmap(p - BLOCK, (nr + 2) * BLOCK), "munmap");

@@ -169,6 +169,8 @@ extern volatile uint64_t *slots;
 
 /* Memory. */
 char *map_blocks(unsigned long nr);
+/* map_blocks(), where one page that is touched must be one entry, --thp or not */
+char *map_small_pages(unsigned long nr);
 char *map_file_blocks(unsigned long nr, int fd);
 void unmap_blocks(char *p, unsigned long nr);
 int test_file(unsigned long pages, unsigned int owner);

@@ -448,7 +448,7 @@ static void bad_min_entries(void)
 static void only_full_tables(void)
 {
 	enum { BLOCKS = 6 };
-	char *p = map_blocks(BLOCKS);
+	char *p = map_small_pages(BLOCKS);
 	struct events before;
 	unsigned long i;
 	pid_t pid;
@@ -736,7 +736,7 @@ static void kill_switch_while_shared(void)
 static void min_entries(void)
 {
 	enum { BLOCKS = 32 };
-	char *p = map_blocks(BLOCKS);
+	char *p = map_small_pages(BLOCKS);
 	struct events before;
 	unsigned long i;
 	pid_t pid;

@@ -918,8 +918,19 @@ static void try_all(const struct op *op)
 		try_all(&op);						\
 	}
 
+/* Where a folio would fill the hole. */
+static char *map_four(void)
+{
+	return map_small_pages(NR);
+}
+
+static void unmap_four(char *p)
+{
+	unmap_blocks(p, NR);
+}
+
 OP_CASE(write, .silent = true)
-OP_CASE(read_hole, .silent = true)
+OP_CASE(read_hole, .silent = true, .map = map_four, .unmap = unmap_four)
 OP_CASE(protect)
 OP_CASE(unmap)
 /* The kernel leaves a gap where MAP_FIXED fails late, see vms_abort_munmap_vmas(). */
@@ -1694,8 +1705,10 @@ static void nomem_migrate(void)
 		/* what has not moved does so now */
 		for (n = 0; n < BLOCKS * FEW; n++)
 			left_behind += ret < 0 || status[n] != (int)node;
-		check(syscall(SYS_move_pages, 0, BLOCKS * FEW, addr, nodes, status,
-			      MOVE_ALL) >= 0, "second try: %s", strerror(errno));
+		/* A folio that moves with its first page is busy for the others. */
+		for (i = 0; i < (large_folios ? 2 : 1); i++)
+			check(syscall(SYS_move_pages, 0, BLOCKS * FEW, addr, nodes, status,
+				      MOVE_ALL) >= 0, "second try: %s", strerror(errno));
 		for (n = 0; n < BLOCKS * FEW; n++)
 			check(status[n] == (int)node, "allocation %u: page %lu: %d", nth,
 			      n, status[n]);
@@ -2065,16 +2078,22 @@ GROWN_CASE(grown_zero, grown_empty, after_grown_zero, false)
 GROWN_CASE(grown_continue, grown_empty, after_grown_continue, true)
 
 /* The pages of a packet ring are inserted where a shared block has a hole. */
+#define RING_AT		112UL	/* neighbours may come in sixteens */
 #define RING_PAGES	16UL
 
-static int packet_once(unsigned int nth)
+/* How often mmap() failed and left what was mapped before. */
+static unsigned int packet_kept;
+
+/* With @over there is a mapping, whose pages were never touched. */
+static int packet_insert(unsigned int nth, bool over)
 {
 	struct tpacket_req req = {
 		.tp_block_size = 4 * PAGE, .tp_block_nr = RING_PAGES / 4,
 		.tp_frame_size = 2048, .tp_frame_nr = RING_PAGES * 2,
 	};
 	int fd = socket(AF_PACKET, SOCK_RAW, htons(ETH_P_ALL)), ret;
-	char *p = map_blocks(1), *at = AT(100), *ring;
+	char *p = map_blocks(1), *at = AT(RING_AT), *ring;
+	unsigned char in_core[RING_PAGES];
 	pid_t pid;
 
 	if (fd < 0)
@@ -2082,14 +2101,18 @@ static int packet_once(unsigned int nth)
 	check(!setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &req, sizeof(req)),
 	      "PACKET_RX_RING: %s", strerror(errno));
 	steps_reset();
-	fill(p, 0, BLOCK_PAGES, ORIGIN);
-	check(!munmap(at, RING_PAGES * PAGE), "munmap");
+	fill(p, 0, RING_AT, ORIGIN);
+	fill(p, RING_AT + RING_PAGES, BLOCK_PAGES - RING_AT - RING_PAGES, ORIGIN);
+	check(over || !munmap(at, RING_PAGES * PAGE), "munmap");
 	pid = fork_sharing(1);
 	if (!pid) {
 		await(GO, 1);
-		check(read_faults(at), "the ring is mapped here too");
-		verify(p, 0, 100, ORIGIN);
-		verify(p, 100 + RING_PAGES, BLOCK_PAGES - 100 - RING_PAGES, ORIGIN);
+		if (over)
+			verify(p, RING_AT, RING_PAGES, OWNER_ZERO);
+		else
+			check(read_faults(at), "the ring is mapped here too");
+		verify(p, 0, RING_AT, ORIGIN);
+		verify(p, RING_AT + RING_PAGES, BLOCK_PAGES - RING_AT - RING_PAGES, ORIGIN);
 		done();
 	}
 	arm(0);
@@ -2100,16 +2123,19 @@ static int packet_once(unsigned int nth)
 	if (ring == MAP_FAILED) {
 		check(errno == ENOMEM && ret, "allocation %u: %s", nth, strerror(errno));
 		ret = 2;
-		check(read_faults(at), "something is mapped");
-		verify(p, 0, 100, ORIGIN);
+		if (over)
+			packet_kept += !mincore(at, RING_PAGES * PAGE, in_core);
+		else
+			check(read_faults(at), "something is mapped");
+		verify(p, 0, RING_AT, ORIGIN);
 		ring = mmap(at, RING_PAGES * PAGE, PROT_READ | PROT_WRITE,
 			    MAP_SHARED | MAP_FIXED, fd, 0);
 	}
 	check(ring == at, "mmap: %s", strerror(errno));
 	check(((volatile struct tpacket_hdr *)at)->tp_status == TP_STATUS_KERNEL,
 	      "the ring is not there");
-	verify(p, 0, 100, ORIGIN);
-	verify(p, 100 + RING_PAGES, BLOCK_PAGES - 100 - RING_PAGES, ORIGIN);
+	verify(p, 0, RING_AT, ORIGIN);
+	verify(p, RING_AT + RING_PAGES, BLOCK_PAGES - RING_AT - RING_PAGES, ORIGIN);
 	arrive(GO);
 	join(pid);
 	close(fd);
@@ -2117,9 +2143,131 @@ static int packet_once(unsigned int nth)
 	return ret;
 }
 
+static int packet_once(unsigned int nth)
+{
+	return packet_insert(nth, false);
+}
+
 static void nomem_packet(void)
 {
 	until_none(packet_once);
+}
+
+/*
+ * The table must be there before the old mapping goes.  Only pages fail: without a VMA
+ * mmap() fails later, and leaves a hole, in any case.  So it does where the page is for
+ * a new slab of them; but the page of the table is one of those that fail.
+ */
+static int packet_over_once(unsigned int nth)
+{
+	if (write_file(SLAB_FILTER, "Y"))
+		skip_case("no " SLAB_FILTER);
+	return packet_insert(nth, true);
+}
+
+static void nomem_packet_over(void)
+{
+	packet_kept = 0;
+	until_none(packet_over_once);
+	write_file(SLAB_FILTER, "N");
+	check(packet_kept, "mmap() failed, and what was mapped is gone");
+}
+
+/*
+ * A mapping that grows down, armed, has grown into a shared block and got no table of
+ * its own there.  Closing the userfaultfd cannot fail: it goes on to the pages above.
+ */
+#define STACK		(BLOCK_PAGES)
+#define STACK_PAGES	16UL
+#define BELOW		200UL
+
+static void stack_close_once(unsigned int nth)
+{
+	struct uffdio_api api = {
+		.api = UFFD_API, .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP,
+	};
+	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK), pipes[2];
+	struct uffdio_writeprotect protect = {
+		.range.len = STACK_PAGES * PAGE, .mode = UFFDIO_WRITEPROTECT_MODE_WP,
+	};
+	struct uffdio_register reg = {
+		.range.len = STACK_PAGES * PAGE, .mode = UFFDIO_REGISTER_MODE_WP,
+	};
+	unsigned int try;
+	unsigned long i;
+	long breaks;
+	pid_t pid;
+	char *p;
+
+	if (fd < 0 || ioctl(fd, UFFDIO_API, &api))
+		skip_case("userfaultfd: %s", strerror(errno));
+	if (write_file(SLAB_FILTER, "Y"))
+		skip_case("no " SLAB_FILTER);
+	steps_reset();
+	p = map_blocks(2);
+	check(!munmap(AT(BELOW), (2 * BLOCK_PAGES - BELOW) * PAGE), "munmap");
+	check(mmap(AT(STACK), STACK_PAGES * PAGE, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_GROWSDOWN, -1, 0) ==
+	      AT(STACK), "MAP_GROWSDOWN: %s", strerror(errno));
+	fill(p, 0, BELOW, ORIGIN);
+	fill(p, STACK, STACK_PAGES, ORIGIN);
+	protect.range.start = reg.range.start = (uintptr_t)AT(STACK);
+	check(!ioctl(fd, UFFDIO_REGISTER, &reg), "UFFDIO_REGISTER: %s", strerror(errno));
+	check(!ioctl(fd, UFFDIO_WRITEPROTECT, &protect), "UFFDIO_WRITEPROTECT: %s",
+	      strerror(errno));
+	check(!pipe(pipes), "pipe: %s", strerror(errno));
+	pid = fork_sharing(1);
+	if (!pid) {
+		close(fd);
+		arrive(READY);
+		await(GO, 1);
+		verify(p, 0, BELOW, ORIGIN);
+		verify(p, STACK, STACK_PAGES, ORIGIN);
+		done();
+	}
+	await(READY, 1);
+	breaks = own_breaks();
+	/* The kernel reads the page below, and has no memory for the table. */
+	for (try = 1; try < MAX_NTH; try++) {
+		ssize_t n;
+
+		arm(try);
+		n = write(pipes[1], AT(STACK - 1), 1);
+		disarm();
+		check(n < 0, "the mapping has grown, and has a page there");
+		if (errno == EFAULT)
+			break;
+	}
+	check(pagemap(0, AT(STACK)) & PM_UFFD_WP, "the page is not protected");
+	expect_own_breaks(breaks, 0);
+	arm(nth);
+	close(fd);
+	disarm();
+	for (i = STACK; i < STACK + STACK_PAGES; i++)
+		check(!(pagemap(0, AT(i)) & PM_UFFD_WP),
+		      "page %lu is protected by a userfaultfd that is closed", i - STACK);
+	/* below the pages it has grown */
+	check(smaps_kb(0, AT(STACK), "Size") > (long)(STACK_PAGES * PAGE / 1024),
+	      "the mapping has not grown");
+	fill(p, STACK, STACK_PAGES, ACTOR);
+	fill(p, 0, BELOW, ACTOR);
+	arrive(GO);
+	join(pid);
+	close(pipes[0]);
+	close(pipes[1]);
+	verify(p, 0, BELOW, ACTOR);
+	verify(p, STACK, STACK_PAGES, ACTOR);
+	munmap(p, 2 * BLOCK);
+}
+
+static void nomem_stack_close(void)
+{
+	unsigned int nth;
+
+	needs_injection();
+	for (nth = 1; nth < 4; nth++)
+		stack_close_once(nth);
+	write_file(SLAB_FILTER, "N");
 }
 
 /*
@@ -2594,6 +2742,8 @@ static const struct cow_case cases[] = {
 	{ "process_madvise", nomem_collapse_other },
 	{ "MADV_POPULATE_WRITE", nomem_populate },
 	{ "AF_PACKET ring into a hole", nomem_packet },
+	{ "AF_PACKET ring over a mapping", nomem_packet_over },
+	{ "userfaultfd of a stack is closed", nomem_stack_close },
 	{ "mmu notifier", nomem_notifier },
 	{ "PAGEMAP_SCAN", nomem_scan },
 	{ "swapoff", nomem_swapoff },

@@ -1181,8 +1181,83 @@ static void lazily_freed_copies(void)
 	lazily_freed_after(clean_by_unsharing);
 }
 
+/* How many of the caller's pages are not in memory. */
+static long gone(char *p, unsigned long first, unsigned long nr)
+{
+	unsigned long i;
+	long n = 0;
+
+	for (i = first; i < first + nr; i++)
+		n += !(pagemap(0, p + i * PAGE) & PM_PRESENT);
+	return n;
+}
+
+/*
+ * Two idle sharers come before the one that has copied the tables and uses the pages:
+ * reclaim must look at its accessed bits, too, before it takes what is older.
+ */
+static void used_by_who_copied(void)
+{
+	const unsigned long hot = BLOCK_PAGES, nr = NR * BLOCK_PAGES;
+	long hot_gone = 0, cold_gone = 0;
+	struct events events;
+	unsigned int i;
+	pid_t pid[2];
+	char *p;
+
+	if (!have_swap())
+		skip_case("no swap");
+	cgroup_enter();
+	p = map_blocks(NR);
+	fill(p, 0, nr, ORIGIN);
+	pid[0] = fork_sharing(NR);
+	if (!pid[0]) {
+		await(LEAVE, 1);
+		verify(p, 0, nr, ORIGIN);
+		done();
+	}
+	pid[1] = fork_sharing(NR);
+	if (!pid[1]) {
+		await(GO, 1);
+		events_get(&events);
+		for (i = 0; i < NR; i++)
+			fill(p, i * BLOCK_PAGES, 1, CHILD);
+		expect_events(&events, EV_BREAK, ==, NR);
+		check(!write_file("/proc/self/clear_refs", "1"), "clear_refs");
+		/* The accessed bits may be in the TLB. */
+		check(!mprotect(p, NR * BLOCK, PROT_READ) &&
+		      !mprotect(p, NR * BLOCK, PROT_READ | PROT_WRITE),
+		      "mprotect: %s", strerror(errno));
+		for (i = 0; i < 4; i++) {
+			read_pages(p, 0, hot);
+			cgroup_write("memory.reclaim", "512K");
+			hot_gone += gone(p, 0, hot);
+			cold_gone += gone(p, hot, nr - hot);
+		}
+		note("of %lu pages in use %ld went to swap, of %lu others %ld",
+		     hot, hot_gone, nr - hot, cold_gone);
+		if (cold_gone + hot_gone < 64)
+			skip_case("reclaim takes too little");
+		check(hot_gone * 4 < cold_gone,
+		      "%ld pages in use went to swap, and %ld others", hot_gone, cold_gone);
+		for (i = 0; i < NR; i++) {
+			verify(p, i * BLOCK_PAGES, 1, CHILD);
+			verify(p, i * BLOCK_PAGES + 1, BLOCK_PAGES - 1, ORIGIN);
+		}
+		done();
+	}
+	check(!write_file("/proc/self/clear_refs", "1"), "clear_refs");
+	arrive(GO);
+	join(pid[1]);
+	arrive(LEAVE);
+	join(pid[0]);
+	verify(p, 0, nr, ORIGIN);
+	unmap_blocks(p, NR);
+}
+
 static const struct cow_case cases[] = {
 	{ "swap-out in place", swap_out },
+	{ "pages in use by who copied the table", used_by_who_copied },
 	{ "pages that a child does not want", lazily_freed },
 	{ "copies that a child does not want", lazily_freed_copies },
 	{ "sharers leave with pages in swap", exit_swapped },
