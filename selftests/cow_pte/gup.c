@@ -887,10 +887,15 @@ static void no_fault(void)
 
 		pid = fork_sharing(NR);
 		if (!pid) {
+			own_breaks();
+			arrive(READY);
 			await(DID, 1);
 			verify_origin(p);
 			done();
 		}
+		/* what looking itself writes to is copied, or taken back, now */
+		await(READY, 1);
+		own_breaks();
 		events_get(&before);
 		check(!gup_pages(fd, pin, AT(4), 8, flags | FOLL_NOFAULT),
 		      "got pages of a shared table");
