@@ -64,7 +64,7 @@ help:
 #:   make kcsan      races and fuzzer with the data race detector             45
 #:   make userland   Debian programs with sharing for all of them             40
 #:   make mmtests    the kernel's own mm selftests, unpatched and sharing;
-#:                   ARGS=debug                                               45
+#:                   ARGS=debug: hours                                        45
 #:   make kselftest  the tests as a part of a kernel tree                      3
 #:   make model      check the model of the protocol with spin                 3
 #:
