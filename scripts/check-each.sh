@@ -16,7 +16,10 @@
 # "test" builds the flavour debug of each commit from the one on in which fork shares
 # tables, and runs selftests on it (default: fork interface).  About 30 minutes more.
 #
-# Environment: BUILD, LINUX, JOBS, BRANCH.  Exit status: 0, 1 a test failed or there
+# What has passed is noted in build/each.passed, and not done again for the same commit;
+# FORCE=1 does it again.
+#
+# Environment: BUILD, LINUX, JOBS, BRANCH, FORCE.  Exit status: 0, 1 a test failed or there
 # are new warnings, 2 set-up, 4 nothing was tested, 125 a patch does not build.
 
 . "$(dirname "$0")/lib.sh"
@@ -30,6 +33,14 @@ git_linux worktree prune
 [ -d "$tree" ] || git_linux worktree add -q --detach "$tree" "$BASE_BRANCH"
 mapfile -t commits < <(git_linux rev-list --reverse "$BASE_BRANCH..$BRANCH")
 [ ${#commits[@]} -gt 0 ] || die 2 "there is nothing between $BASE_BRANCH and $BRANCH"
+again=${FORCE:-}
+# It would drop work in build/linux.
+unset FORCE
+list=$BUILD/each.passed
+touch "$list"
+passed() { # WHAT...
+	[ -z "$again" ] && grep -qxF "$*" "$list"
+}
 
 case ${1:-} in
 '')
@@ -51,6 +62,11 @@ if [ "${1:-}" = test ]; then
 			note "$n of ${#commits[@]}: fork shares nothing yet: $subject"
 			continue
 		fi
+		tested=$((tested + 1))
+		if passed test "$c" "$*"; then
+			note "$n of ${#commits[@]} has passed before: $subject"
+			continue
+		fi
 		git_plain -C "$tree" checkout -q -f --detach "$c"
 		note "$n of ${#commits[@]}: building after $(elapsed): $subject"
 		LINUX=$tree O=$tree/out-debug "$TOP/scripts/build.sh" debug >"$BUILD/each.log" 2>&1 ||
@@ -58,11 +74,10 @@ if [ "${1:-}" = test ]; then
 		s=0
 		"$TOP/scripts/test.sh" -k "$tree/out-debug/arch/x86/boot/bzImage" "$@" >"$BUILD/each.log" 2>&1 || s=$?
 		case $s in
-		0) ;;
+		0) echo "test $c $*" >>"$list" ;;
 		2 | 125 | 130) die $s "patch $n: $(tail -n 1 "$BUILD/each.log")" ;;
 		*) bad=1 failed=$((failed + 1)) ;;
 		esac
-		tested=$((tested + 1))
 		note "$n of ${#commits[@]}: $(tail -n 1 "$BUILD/each.log") after $(elapsed): $subject"
 	done
 	[ $tested -gt 0 ] || die 4 "no patch of the series lets fork share tables"
@@ -123,16 +138,24 @@ warnings() { # y|n FILE...
 		sed -E 's/:[0-9]+:([0-9]+:)?/:/; s/^\.\.\///' | sort -u || true
 }
 
-n=0 bad=0 on=0
+n=0 bad=0 on=0 at=
 for c in "${commits[@]}"; do
 	n=$((n + 1))
 	subject=$(git_linux log -1 --format=%s "$c")
+	# The configuration: what it says, without the version in its head.
+	what="build $c $(grep -v '^#' "$config" | cksum)"
+	if passed "$what"; then
+		note "$n of ${#commits[@]} has passed before: $subject"
+		! git_linux grep -qE '^config COW_PTE$' "$c" -- mm/Kconfig || on=$((on + 1))
+		continue
+	fi
 	mapfile -t touched < <(git_linux diff --name-only "$c^" "$c" -- 'mm/*.c' 'fs/*.c' 'kernel/*.c' 'arch/x86/mm/*.c')
-	if [ $n -eq 1 ]; then
+	if [ -z "$at" ] || [ "$(git_linux rev-parse "$c^")" != "$at" ]; then
 		git_plain -C "$tree" checkout -q -f --detach "$c^"
 		configure n
 		configure y
 	fi
+	at=$c
 	# shellcheck disable=SC2034 # by name, below
 	before_y=$(warnings y "${touched[@]}")
 	# shellcheck disable=SC2034
@@ -147,19 +170,21 @@ for c in "${commits[@]}"; do
 	make -s -C "$tree/tools/mm" CC="$cc" </dev/null >"$BUILD/each.log" 2>&1 9>&- ||
 		die 125 "patch $n: tools/mm does not build, see $BUILD/each.log: $subject"
 	git_plain -C "$tree" clean -qfdx tools
+	worse=
 	for onoff in y n; do
 		before=before_$onoff
 		after=$(warnings $onoff "${touched[@]}")
 		new=$(comm -13 <(grep . <<<"${!before}" || true) <(grep . <<<"$after" || true))
 		[ -n "$new" ] || continue
 		say "patch $n has new warnings with CONFIG_COW_PTE=$onoff:" "$new"
-		bad=1
+		bad=1 worse=1
 	done
 	with="off, there is no CONFIG_COW_PTE yet,"
 	if [ -n "$has" ]; then
 		with="on and off"
 		on=$((on + 1))
 	fi
+	[ -n "$worse" ] || echo "$what" >>"$list"
 	note "$n of ${#commits[@]} builds $with after $(elapsed): $subject"
 done
 note "a whole kernel without CONFIG_COW_PTE"

@@ -16,12 +16,21 @@
 # a VM.
 #
 # Environment: LINUX, BUILD, MEM, CPUS, ACCEL as for vm.sh; RUNS="patched" leaves out
-# what has been run before, and takes the lists of the flavour vm where there are none.
+# what has been run before, and takes the lists of the flavour vm where there are none;
+# PROGRAMS="cow soft-dirty" runs and compares these, and leaves what the lists have of
+# the others.
 # Exit status: 0 the same, 1 not the same, 2 set-up or no lists, 5 a VM was lost, 125 a
 # build failed.
 
 . "$(dirname "$0")/lib.sh"
 want_help "$@"
+programs=$TOP/selftests/userland/mm.list
+only=
+for p in ${PROGRAMS:-}; do
+	grep -qE "^(race |nobody )?$p( |\$)" "$programs" || die 2 "there is no program '$p', see $programs"
+	only=$only${only:+|}$p
+done
+[ -z "$only" ] || only="^(race |nobody )?($only)( |\$)"
 # What a program gives with the series it must have given without it.
 compare() { # DIR
 	local f
@@ -29,7 +38,7 @@ compare() { # DIR
 		[ -s "$1/results.$f" ] || die 2 "$1/results.$f is not there: run 'make mmtests'"
 	done
 	say "$(wc -l <"$1/results.patched") lines of results, $(grep -c 'exit status 0$' "$1/results.patched") programs without a failure"
-	awk -F'|' -v base1="$1/results.base1" -v base2="$1/results.base2" -v patched="$1/results.patched" '
+	only=$only awk -F'|' -v base1="$1/results.base1" -v base2="$1/results.base2" -v patched="$1/results.patched" '
 		function slurp(file, of,   line, f) {
 			while ((getline line < file) > 0) {
 				split(line, f, "|")
@@ -40,6 +49,8 @@ compare() { # DIR
 		BEGIN {
 			slurp(base1, b1); slurp(base2, b2); slurp(patched, p)
 			for (k in known) {
+				if (k !~ ENVIRON["only"])
+					continue
 				if (b1[k] != b2[k])
 					printf "not the same twice without the series: %s\n", k
 				if (p[k] != b1[k] && p[k] != b2[k]) {
@@ -93,16 +104,25 @@ for program in cow khugepaged; do
 	[ -x "$out/bin/$program" ] || die 125 "$program does not build, see $out/build.log"
 done
 printf '%s\n' "$out/bin" >"$out/programs"
+grep -E "${only:-.}" "$programs" >"$out/mm.list"
 
 for what in $runs; do
 	logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-mm-$what-XXXX")
 	note "${limits[2]} minutes: $what"
 	vm -p '^# [a-z]' -l "$logs" -k "${kernel[${what%[12]}]}" -t "${limits[1]}" -T $((limits[1] + 600)) -v /:host \
 		-a "numa=fake=2 SECONDS_EACH=${limits[0]}" \
-		-f "$out/programs:/programs" -f "$TOP/selftests/userland/mm.list:/mm.list" \
+		-f "$out/programs:/programs" -f "$out/mm.list:/mm.list" \
 		run "$TOP/scripts/guest/mm-job" || true
 	"$TOP/scripts/judge.sh" "$logs" || die 5 "the $what kernel did not come to the end, see $logs"
-	tr -d '\r' <"$logs/verdict.log" | sed -n 's/^result|//p' >"$lists/results.$what"
+	# Of what was not run now, the list keeps what it has.
+	kept=
+	if [ -n "$only" ] && [ -f "$lists/results.$what" ]; then
+		kept=$(only=$only awk -F'|' '$1 !~ ENVIRON["only"]' "$lists/results.$what")
+	fi
+	{
+		tr -d '\r' <"$logs/verdict.log" | sed -n 's/^result|//p'
+		[ -z "$kept" ] || printf '%s\n' "$kept"
+	} >"$lists/results.$what"
 	tr -d '\r' <"$logs/verdict.log" | grep -E '^# (share|break)' | tail -n 1 || true
 done
 for what in base1 base2; do
