@@ -90,7 +90,8 @@ help:
 #: LINUX= (another kernel tree with the branches), KERNEL_SRC= (a 6.12.y tree or git
 #: checkout, never modified), ACCEL=auto|kvm|tcg, JOBS=, MEM= (MiB), CPUS=,
 #: SHARE= (the directory that is /host in "make boot"), GDB=PORT (wait for a debugger),
-#: FORCE=1 (apply: drop work in build/linux; full, breakages: again what has passed).
+#: FORCE=1 (apply: drop work in build/linux; full, breakages, check-each: again what has
+#: passed).
 #: Every script in scripts/ has --help, with its exit statuses; make gives 2 for each.
 
 NAMES ?=
@@ -155,7 +156,9 @@ model: deps
 	@$(S)/model.sh
 
 .PHONY: check-each
-check-each: apply
+# check-each.sh takes FORCE, apply.sh must not.
+check-each: deps
+	@FORCE= $(S)/apply.sh
 	@$(if $(filter test,$(ARGS)),:,$(S)/build.sh vm)
 	@$(S)/check-each.sh $(ARGS)
 

@@ -16,8 +16,8 @@
 # "test" builds the flavour debug of each commit from the one on in which fork shares
 # tables, and runs selftests on it (default: fork interface).  About 30 minutes more.
 #
-# What has passed is noted in build/each.passed, and not done again for the same commit;
-# FORCE=1 does it again.
+# What has passed is noted in build/each.passed, and not done again for the same commit,
+# configuration and tests; FORCE=1 does it again.
 #
 # Environment: BUILD, LINUX, JOBS, BRANCH, FORCE.  Exit status: 0, 1 a test failed or there
 # are new warnings, 2 set-up, 4 nothing was tested, 125 a patch does not build.
@@ -54,6 +54,7 @@ esac
 if [ "${1:-}" = test ]; then
 	shift
 	[ $# -gt 0 ] || set -- fork interface
+	tests=$(cat "$TOP"/selftests/cow_pte/*.[ch] "$TOP/configs/debug.config" | cksum)
 	n=0 bad=0 tested=0 failed=0
 	for c in "${commits[@]}"; do
 		n=$((n + 1))
@@ -63,7 +64,8 @@ if [ "${1:-}" = test ]; then
 			continue
 		fi
 		tested=$((tested + 1))
-		if passed test "$c" "$*"; then
+		what="test $c $tests $*"
+		if passed "$what"; then
 			note "$n of ${#commits[@]} has passed before: $subject"
 			continue
 		fi
@@ -74,7 +76,7 @@ if [ "${1:-}" = test ]; then
 		s=0
 		"$TOP/scripts/test.sh" -k "$tree/out-debug/arch/x86/boot/bzImage" "$@" >"$BUILD/each.log" 2>&1 || s=$?
 		case $s in
-		0) echo "test $c $*" >>"$list" ;;
+		0) echo "$what" >>"$list" ;;
 		2 | 125 | 130) die $s "patch $n: $(tail -n 1 "$BUILD/each.log")" ;;
 		*) bad=1 failed=$((failed + 1)) ;;
 		esac

@@ -93,9 +93,9 @@ while read -r -u 3 name flavour command; do
 	[ "$flavour" = - ] || "$TOP/scripts/build.sh" "$flavour" >"$dir/$name.log" 2>&1 || s=$?
 	if [ $s -eq 0 ]; then
 		read -ra words <<<"$command"
-		# It has a record of its own.
+		# These have a record of their own.
 		force=
-		[ "$name" != breakages ] || force=$again
+		case $name in breakages | check-each*) force=$again ;; esac
 		FORCE=$force "$TOP/scripts/${words[0]}" "${words[@]:1}" </dev/null 2>&1 3<&- | tee -a "$dir/$name.log" || s=$?
 	fi
 	[ $s -ne 130 ] || exit 130
