@@ -1217,6 +1217,12 @@ static void uffd_zero_grown(void)
 
 static void protect_grown_act(char *p, int fd)
 {
+	long before = own_breaks();
+
+	/* the shared table has nothing that could be taken away */
+	check(!uffd_protect(fd, p, BLOCK + GROWN * PAGE, false),
+	      "UFFDIO_WRITEPROTECT of nothing: %s", strerror(errno));
+	expect_own_breaks(before, 0);
 	check(!uffd_protect(fd, AT(HOLE), GROWN * PAGE, true),
 	      "UFFDIO_WRITEPROTECT: %s", strerror(errno));
 }
@@ -1232,6 +1238,83 @@ static void uffd_protect_grown(void)
 {
 	uffd_in_hole(-1, UFFD_WP_UNPOPULATED | UFFD_FEATURE_PAGEFAULT_FLAG_WP,
 		     UFFDIO_REGISTER_MODE_WP, protect_grown_act, protect_grown_view);
+}
+
+/*
+ * A mapping that is armed for protection, then for missing pages, then not at all, is left
+ * with entries that are protected, in swap too.  fork() does not pass that on: it copies.
+ */
+static void uffd_left_behind(void)
+{
+	int fd = uffd_open(UFFD_FEATURE_PAGEFAULT_FLAG_WP);
+	char *p = map_blocks(NR), *swapped = AT(BLOCK_PAGES + 9);
+	struct uffdio_range range = { (uintptr_t)p, 2 * BLOCK };
+	struct events before;
+	pid_t pid;
+
+	fill(p, 0, PAGES, ORIGIN);
+	uffd_register(fd, p, 2 * BLOCK, UFFDIO_REGISTER_MODE_WP);
+	check(!uffd_protect(fd, AT(70), PAGE, true) && !uffd_protect(fd, swapped, PAGE, true),
+	      "UFFDIO_WRITEPROTECT: %s", strerror(errno));
+	madvise(swapped, PAGE, MADV_PAGEOUT);
+	uffd_register(fd, p, 2 * BLOCK, UFFDIO_REGISTER_MODE_MISSING);
+	check(!ioctl(fd, UFFDIO_UNREGISTER, &range), "UFFDIO_UNREGISTER: %s", strerror(errno));
+	if (!uffd_wp_bit(AT(70)) || !uffd_wp_bit(swapped))
+		skip_case("this kernel leaves nothing behind");
+	if (!(pagemap(0, swapped) & PM_SWAP))
+		note("the second page is not in swap");
+	events_get(&before);
+	pid = fork_sharing(NR - 2);
+	if (!pid) {
+		check(!uffd_wp_bit(AT(70)) && !uffd_wp_bit(swapped),
+		      "a page of the child is protected");
+		verify(p, 0, PAGES, ORIGIN);
+		fill(p, 70, 1, CHILD);
+		fill(p, BLOCK_PAGES + 9, 1, CHILD);
+		done();
+	}
+	expect_events(&before, EV_FB_ENTRY, ==, 2);
+	join(pid);
+	check(uffd_wp_bit(AT(70)) && uffd_wp_bit(swapped), "protection is gone");
+	verify(p, 0, PAGES, ORIGIN);
+	close(fd);
+	unmap_blocks(p, NR);
+}
+
+/*
+ * Who is killed while it copies tables for a system call stops there: it may be because
+ * there is no memory.
+ */
+#define MANY	128UL
+
+static void killed(void)
+{
+	char *p = map_blocks(MANY);
+	struct events before;
+	unsigned long i;
+	int status;
+	pid_t pid;
+
+	if (plain || !delay_windows(20000, WINDOW_COPY))
+		skip_case("no delays");
+	for (i = 0; i < MANY; i++)
+		fill(p, i * BLOCK_PAGES, 64, ORIGIN);
+	pid = fork_sharing(MANY);
+	if (!pid) {
+		mprotect(p, MANY * BLOCK, PROT_READ);
+		fail("mprotect() came to its end");
+	}
+	events_get(&before);
+	while (!event_delta(&before, EV_BREAK))
+		;
+	check(!kill(pid, SIGKILL), "kill: %s", strerror(errno));
+	status = join_status(pid);
+	check(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "wait status %#x", status);
+	expect_events(&before, EV_BREAK, <, (long)MANY / 2);
+	delay_windows(0, 0);
+	for (i = 0; i < MANY; i++)
+		verify(p, i * BLOCK_PAGES, 64, ORIGIN);
+	unmap_blocks(p, MANY);
 }
 
 static void continue_grown_act(char *p, int fd)
@@ -2584,6 +2667,8 @@ static const struct cow_case cases[] = {
 	{ "UFFDIO_WRITEPROTECT while all is unmapped", uffd_protect_storm },
 	{ "UFFDIO_CONTINUE in a mapping that grew", uffd_continue_grown },
 	{ "userfaultfd of the child", uffd_event_fork },
+	{ "what a userfaultfd leaves behind", uffd_left_behind },
+	{ "killed while it copies tables", killed },
 	{ "PAGEMAP_SCAN of a mapping that grew", scan_grown },
 	{ "hugetlb beside a shared table", huge_neighbour },
 	{ "brk", heap },
