@@ -20,12 +20,14 @@
  * --depth) or thinned out (--kinds) and what is left does the same: --shrink looks
  * for the smallest run that fails.
  *
- * Not here: io_uring, which takes no address for its rings, and uprobes, which want a file
- * that is executed (users.c has both).
+ * Not here: io_uring, which takes no address for its rings, uprobes, which want a file
+ * that is executed, hwpoison, DAMON, devices that map page frames (users.c has these),
+ * MMU notifiers (interface.c, rmap.c), and what invalidates the pages of a file (rmap.c).
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/futex.h>
 #include <linux/if_packet.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
@@ -89,6 +91,8 @@ static struct page model[PAGES];
 #define FEW_OPS		20
 #define MANY_OPS	60
 static unsigned int nr_ops = FEW_OPS, max_depth = 2;
+/* seeds that are tried without --seconds, from --seed on; the first one when it shrinks */
+static unsigned int nr_seeds = 3;
 static uint64_t kinds = ~0ULL;
 static bool pressure;
 
@@ -208,6 +212,19 @@ static bool peek(unsigned long n, uint64_t *words)
 	return true;
 }
 
+/* Nobody writes elsewhere in a page; false if a byte between the words is not zero. */
+static bool rest_is_zero(unsigned long n)
+{
+	const volatile uint64_t *p = (void *)AT(n);
+	uint64_t any = 0;
+	unsigned int i, k;
+
+	for (i = 0; i + 1 < ARRAY_LEN(places); i++)
+		for (k = places[i] / 8 + 1; k < places[i + 1] / 8; k++)
+			any |= p[k];
+	return !any;
+}
+
 static bool poke(unsigned long n, uint64_t val)
 {
 	unsigned int i;
@@ -255,8 +272,11 @@ static void check_page(unsigned long n)
 
 	must(ok == can(n, READ), "reading page %lu (flags %#x) %s", n,
 	     model[n].flags, ok ? "worked" : "faulted");
-	if (ok)
+	if (ok) {
 		check_words(n, words);
+		must(rest_is_zero(n), "page %lu (flags %#x) has what nobody wrote", n,
+		     model[n].flags);
+	}
 }
 
 /* Of the pages that cannot be read, a sample: signals are slow. */
@@ -573,12 +593,28 @@ static void op_mlock(void)
 	}
 }
 
+/* Which pages are there: the same without and with sharing, but for the weather. */
+static void op_mincore(void)
+{
+	static __thread unsigned char there[MAX_RANGE];
+	struct range r = pick_range();
+	unsigned long n;
+
+	expect(result(mincore(AT(r.first), r.nr * PAGE, there)),
+	       hole_in(r) < r.end ? -ENOMEM : 0);
+	for (n = 0; !pressure && hole_in(r) == r.end && n < r.nr; n++)
+		add_hash(there[n] & 1);
+}
+
+static void op_mmap(void);
+
 /*
  * All of the mm, the second thread's pages too.  So that it does not depend on the moment
  * which of these are locked, and what operations say to that, those have come to an end.
  */
 static void op_mlockall(void)
 {
+	bool future = !pick(3);
 	unsigned long n;
 	unsigned int i;
 
@@ -586,7 +622,10 @@ static void op_mlockall(void)
 		return;
 	while (!second_idle)
 		usleep(1000);
-	expect(result(mlockall(MCL_CURRENT | (pick(2) ? MCL_ONFAULT : 0))), 0);
+	expect(result(mlockall(MCL_CURRENT | (future ? MCL_FUTURE : 0) |
+			       (pick(2) ? MCL_ONFAULT : 0))), 0);
+	if (future)
+		op_mmap();
 	for (i = 0; i < 4; i++)
 		check_page(pick(MAIN_PAGES));
 	n = pick(MAIN_PAGES);
@@ -771,6 +810,72 @@ static void op_vmsplice(void)
 		     old);
 	if (wrote)
 		set_page(n, val);
+}
+
+/* A device reads the page: O_DIRECT into a file, and the file has what the page has. */
+static void op_direct_write(void)
+{
+	char name[] = "/mnt/disk/fuzz.XXXXXX";
+	static __thread char buf[PAGE] __attribute__((aligned(PAGE)));
+	unsigned long n = lo + pick(hi - lo);
+	uint64_t words[ARRAY_LEN(places)];
+	unsigned int i;
+	long ret;
+	int fd;
+
+	if (direct_fd < 0)
+		return;
+	fd = mkostemp(name, O_DIRECT | O_CLOEXEC);
+	must(fd >= 0, "%s: %s", name, strerror(errno));
+	unlink(name);
+	ret = result(pwrite(fd, AT(n), PAGE, 0));
+	expect(ret, can(n, READ) ? (long)PAGE : -EFAULT);
+	if (ret > 0) {
+		must(pread(fd, buf, PAGE, 0) == (long)PAGE, "%s: %s", name, strerror(errno));
+		for (i = 0; i < ARRAY_LEN(places); i++)
+			words[i] = *(uint64_t *)(buf + places[i]);
+		check_words(n, words);
+	}
+	close(fd);
+}
+
+/*
+ * A futex that others could see, for which the kernel takes a reference to the page; then
+ * the kernel changes a word of another page, and changes it back.
+ */
+static void op_futex(void)
+{
+	unsigned long n = lo + pick(hi - lo), at = lo + pick(hi - lo);
+	uint64_t words[ARRAY_LEN(places)];
+	unsigned int i, op = FUTEX_OP(FUTEX_OP_XOR, 1, FUTEX_OP_CMP_EQ, 0);
+	uint32_t *word = (void *)AT(n);
+	bool ok = can(at, WRITE);
+	long ret;
+
+	/* which of two errors a page has that cannot be written to depends on what it is */
+	if (can(n, READ)) {
+		check_page(n);
+		ret = result(syscall(SYS_futex, word, FUTEX_WAIT, *word ^ 1, NULL, NULL, 0));
+		must(ret == -EAGAIN || (!can(n, WRITE) && ret == -EFAULT), "returned %ld", ret);
+	} else {
+		ret = result(syscall(SYS_futex, word, FUTEX_WAIT, 1, NULL, NULL, 0));
+		must(ret == -EFAULT, "returned %ld", ret);
+	}
+	add_hash(ret);
+	/* what the kernel writes to is not given up any more, and may have gone before */
+	if (model[at].flags & MAYBE)
+		return;
+	for (i = 0; i < 2; i++) {
+		uint32_t *other = (void *)(AT(at) + places[1]);
+
+		ret = result(syscall(SYS_futex, &hash, FUTEX_WAKE_OP, 0, 0, other, op));
+		expect(ret, ok ? 0 : -EFAULT);
+		if (!ok)
+			return;
+		must(peek(at, words), "page %lu cannot be read", at);
+		must(words[1] == (word_of(model[at].val, 1) ^ !i),
+		     "page %lu has %#" PRIx64 " after FUTEX_WAKE_OP", at, words[1]);
+	}
 }
 
 /* /proc/self/mem: whatever the protection is, and the pages are private, so for writing too. */
@@ -1388,10 +1493,28 @@ static int tiny(void)
 	return pid > 0 && waitpid(pid, &status, 0) == pid && !status ? TINY_STATUS : 4;
 }
 
+/*
+ * By fork() or, where forks share, by clone3() with the flag and without the mode, for
+ * children without threads: the C library knows nothing of that one.  The second thread
+ * must not hold the locks of malloc().
+ */
+static pid_t fork_somehow(void)
+{
+	pid_t pid;
+
+	if (pick(3) || !second_idle || prctl(PR_GET_COW_PTE, 0, 0, 0, 0) <= 0)
+		return xfork();
+	set_mode(0);
+	pid = xclone3(CLONE_COW_PTE);
+	must(pid >= 0, "clone3: %s", strerror(errno));
+	set_mode(1);
+	return pid;
+}
+
 /* A child lets go of all it has by becoming another program. */
 static void op_exec(void)
 {
-	pid_t pid = xfork();
+	pid_t pid = fork_somehow();
 	int status;
 
 	if (!pid) {
@@ -1412,12 +1535,12 @@ static void op_kill(void)
 {
 	struct range r = pick_range();
 	uint64_t wait = pick(30000);
-	int ready[2], status;
+	int ready[2], status, fd = -1;
 	char byte = 0;
 	pid_t pid;
 
 	must(!pipe(ready), "pipe: %s", strerror(errno));
-	pid = xfork();
+	pid = fork_somehow();
 	if (!pid) {
 		unsigned long n;
 		bool told = false;
@@ -1436,7 +1559,14 @@ static void op_kill(void)
 		must(read(ready[0], &byte, 1) == 1, "the child did not come to life");
 	while (wait--)
 		__asm__ volatile("" ::: "memory");
+	if (pick(2))
+		fd = syscall(SYS_pidfd_open, pid, 0);
 	must(!kill(pid, SIGKILL), "kill: %s", strerror(errno));
+	/* its memory is taken by others while it goes; it may be gone */
+	if (fd >= 0) {
+		syscall(SYS_process_mrelease, fd, 0);
+		close(fd);
+	}
 	status = join_status(pid);
 	must(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "wait status %#x", status);
 	close(ready[0]);
@@ -1470,7 +1600,7 @@ static void op_ptrace(void)
 	pid_t pid;
 	long ret;
 
-	pid = xfork();
+	pid = fork_somehow();
 	if (!pid) {
 		model_after_fork();
 		must(!ptrace(PTRACE_TRACEME, 0, 0, 0), "PTRACE_TRACEME: %s", strerror(errno));
@@ -1553,10 +1683,13 @@ static const struct kind {
 	{ "advice", 5, op_advice, false },
 	{ "weather", 8, op_weather, false },
 	{ "mlock", 4, op_mlock, false },
-	{ "mlockall", 2, op_mlockall, true },
+	{ "mincore", 3, op_mincore, false },
+	{ "mlockall", 3, op_mlockall, true },
 	{ "mremap", 6, op_mremap, false },
 	{ "resize", 4, op_resize, false },
 	{ "kernel-access", 8, op_kernel_access, false },
+	{ "direct-write", 2, op_direct_write, false },
+	{ "futex", 4, op_futex, false },
 	{ "vmsplice", 4, op_vmsplice, false },
 	{ "proc-mem", 4, op_proc_mem, false },
 	{ "userfault", 5, op_userfault, false },
@@ -2019,7 +2152,7 @@ static void same_results(void)
 	do {
 		seed = first_seed + round++;
 		operations += run_both(&processes);
-	} while (seconds ? now() < start + seconds : round < rounds(1));
+	} while (seconds ? now() < start + seconds : round < rounds(nr_seeds));
 	report(2 * round, start, operations, processes);
 	note("UFFDIO_MOVE: %" PRIu64 " pages%s", slots[SL_MOVES],
 	     can_move ? "" : ", not in this kernel");
@@ -2037,6 +2170,10 @@ static struct setting {
 	{ "/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs", 20, -1 },
 	{ "/sys/kernel/mm/transparent_hugepage/khugepaged/alloc_sleep_millisecs", 20, -1 },
 	{ "/sys/kernel/mm/transparent_hugepage/khugepaged/pages_to_scan", 4096, -1 },
+	/* NUMA hints, ten times as often as by default */
+	{ "/sys/kernel/debug/sched/numa_balancing/scan_delay_ms", 10, -1 },
+	{ "/sys/kernel/debug/sched/numa_balancing/scan_period_min_ms", 100, -1 },
+	{ "/proc/sys/kernel/numa_balancing", 1, -1 },
 };
 
 static void settings_set(bool back)
@@ -2057,7 +2194,8 @@ static void disturb(void)
 	static char buf[PAGE];
 	uint64_t state = mix3(seed, 77, 0);
 	void *pages[32];
-	int nodes[32], status[32], pidfd;
+	int nodes[32], status[32], pidfd, idle;
+	uint64_t all = ~0ULL;
 	struct iovec local = { buf, sizeof(buf) }, remote;
 	unsigned int i;
 	pid_t pid;
@@ -2068,7 +2206,7 @@ static void disturb(void)
 			usleep(1000);
 			continue;
 		}
-		switch (rnd(&state) % 12) {
+		switch (rnd(&state) % 13) {
 		case 0:
 			write_file("/proc/sys/vm/compact_memory", "1");
 			break;
@@ -2104,6 +2242,15 @@ static void disturb(void)
 		case 9:
 			read_smaps(pid);
 			break;
+		case 10:
+			/* the accessed bits of 64 pages in 8192 are cleared */
+			idle = open("/sys/kernel/mm/page_idle/bitmap", O_WRONLY | O_CLOEXEC);
+			for (i = rnd(&state) % 4096; idle >= 0 && i < 4096 * 32; i += 128)
+				if (pwrite(idle, &all, sizeof(all), i * sizeof(all)) < 0)
+					break;
+			if (idle >= 0)
+				close(idle);
+			break;
 		default:
 			remote.iov_base = AT(rnd(&state) % PAGES);
 			remote.iov_len = PAGE;
@@ -2135,7 +2282,7 @@ static void under_pressure(void)
 	do {
 		seed = first_seed + runs++;
 		operations += run_both(&processes);
-	} while (seconds ? now() < start + seconds : runs < rounds(1));
+	} while (seconds ? now() < start + seconds : runs < rounds(nr_seeds));
 	slots[SL_STOP] = 1;
 	join(pid);
 	settings_set(true);
@@ -2355,7 +2502,9 @@ int main(int argc, char **argv)
 		}
 	}
 	argv[n] = NULL;
-	if (want_shrink)
+	if (want_shrink) {
+		nr_seeds = 1;
 		return shrink(n, argv);
+	}
 	return cow_main(n, argv, cases, ARRAY_LEN(cases));
 }
