@@ -10,7 +10,7 @@
 #   -r PERCENT  of the number of rounds (default 100)
 #   -s SEED     that an earlier run has printed
 #
-# Runs other test programs as long, too: -r 1000 races; -c pairs -r 25000 races has a
+# Runs other test programs as long, too: -r 1000 races; -c pair: -r 25000 races has a
 # thousand rounds of each pair of operations that matters most.  With kmemleak, if the
 # .config beside the image has it.  A case may take two hours, all together six.
 #

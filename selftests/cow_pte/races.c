@@ -414,36 +414,36 @@ static void against_all(const struct action *a)
  * The pairs that meet most often, or that a design of this kind has most to fear from,
  * for as many rounds as wanted.  Half of them without delays, as the windows are then.
  */
-static void pairs(void)
+static const struct action *action_of(const char *name)
 {
-	static const char * const names[][2] = {
-		{ "write", "write" }, { "write", "exit" }, { "exit", "exit" }, { "fork", "write" },
-		{ "fork", "reclaim" }, { "fork", "compaction" }, { "fork", "collapse" },
-		{ "fork", "gup" }, { "fork", "swapoff" }, { "fork", "ksm" }, { "munmap", "reclaim" },
-	};
+	const struct action *a = actions;
+
+	while (strcmp(a->name, name))
+		a++;
+	return a;
+}
+
+static void one_pair(const char *first, const char *second)
+{
 	static const int delays[] = { 0, 300, 0, 2000 };
-	const struct action *pair[2] = { };
+	const struct action *pair[] = { action_of(first), action_of(second) };
 	long delay = read_long(DELAY);
-	unsigned int round, i, k;
 	uint64_t state = seed;
+	unsigned int round;
 
 	if (!plain)
 		cgroup_enter();
 	settings_set(0, NR_KSM_SETTINGS);
-	for (i = 0; i < ARRAY_LEN(names); i++) {
-		for (k = 0; k < 2 * ARRAY_LEN(actions); k++)
-			if (!strcmp(actions[k / 2].name, names[i][k % 2]))
-				pair[k % 2] = &actions[k / 2];
-		for (round = 0; round < rounds(4); round++) {
-			if (delay >= 0)
-				write_file(DELAY, "%d", delays[round % 4]);
-			one_round(pair[round / 4 % 2], pair[!(round / 4 % 2)], &state);
-		}
+	for (round = 0; round < rounds(4); round++) {
+		if (delay >= 0)
+			write_file(DELAY, "%d", delays[round % 4]);
+		/* who forks first, and has the first block first */
+		one_round(pair[round / 4 % 2], pair[!(round / 4 % 2)], &state);
 	}
 	if (delay >= 0)
 		write_file(DELAY, "%ld", delay);
 	settings_back(0, NR_KSM_SETTINGS);
-	note("%zu pairs, %u rounds of each", ARRAY_LEN(names), rounds(4));
+	note("%u rounds%s", round, delay >= 0 ? ", half of them with delays" : "");
 }
 
 /*
@@ -1534,6 +1534,15 @@ static void fork_against_ksmd(void)
 CASE(0) CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7)
 CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14)
 
+/* "pair:" in a name is for the choice of cases. */
+#define PAIRS(PAIR)							\
+	PAIR(write, write) PAIR(write, exit) PAIR(exit, exit) PAIR(fork, write)	\
+	PAIR(fork, reclaim) PAIR(fork, compaction) PAIR(fork, collapse)	\
+	PAIR(fork, gup) PAIR(fork, swapoff) PAIR(fork, ksm) PAIR(munmap, reclaim)
+#define PAIR_FN(a, b)	static void a##_##b(void) { one_pair(#a, #b); }
+#define PAIR_CASE(a, b)	{ "pair: " #a " and " #b, a##_##b },
+PAIRS(PAIR_FN)
+
 static const struct cow_case cases[] = {
 	{ "write against all", case_0 },
 	{ "exit against all", case_1 },
@@ -1550,7 +1559,7 @@ static const struct cow_case cases[] = {
 	{ "KSM against all", case_12 },
 	{ "swapoff against all", case_13 },
 	{ "GUP against all", case_14 },
-	{ "pairs, many rounds", pairs },
+	PAIRS(PAIR_CASE)
 	{ "pages freed under a reader", freed_under_reader },
 	{ "pages truncated under a reader", truncated_under_reader },
 	{ "one mm: fork against O_DIRECT", fork_against_direct },
