@@ -1,14 +1,16 @@
 #!/bin/bash
 # kcsan.sh - data races: races and fuzzer on the flavour kcsan
 #
-# Usage: scripts/kcsan.sh [-k IMAGE] [PROGRAM...]
+# Usage: scripts/kcsan.sh [-k IMAGE] [-s SEED] [PROGRAM...]
 #
 #   -k IMAGE    kernel image (default: build/linux/out-kcsan/arch/x86/boot/bzImage)
+#   -s SEED     that an earlier run has printed
 #
 # Runs the named test programs (default: races fuzz fork reclaim) and sorts the reports
-# of KCSAN: those with a function of mm/cow_pte.c in them, those with a function that
-# the series changes, and others, which are of the kernel as it was.  Reports that
-# configs/kcsan-known explains are left out.
+# of KCSAN: those with a function of mm/cow_pte.c, those with a function that the series
+# changes, and others, which are of the kernel as it was.  A function counts if it is
+# where one of the two accesses happens, or one of its two nearest callers.  Reports
+# that configs/kcsan-known explains are printed as known.
 #
 # Environment: LINUX, BUILD, MEM, CPUS, ACCEL as for vm.sh.
 # Exit status: 0 no report of the first two kinds, 1 there is one, or a test failed;
@@ -16,10 +18,11 @@
 
 . "$(dirname "$0")/lib.sh"
 case ${1:-} in --help) want_help --help ;; esac
-image=$(image kcsan)
-while getopts k: opt; do
+image=$(image kcsan) append=
+while getopts k:s: opt; do
 	case $opt in
 	k) image=$OPTARG ;;
+	s) append=" COW_PTE_TEST_SEED=$OPTARG" ;;
 	*) die 2 "see --help" ;;
 	esac
 done
@@ -31,23 +34,33 @@ tests=()
 for t; do tests+=("$programs/$t"); done
 mkdir -p "$BUILD/logs"
 logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-kcsan-XXXX")
-vm -l "$logs" -k "$image" -a "numa=fake=2 pti=on kcsan.skip_watch=500" -t 1200 -T 3600 test "${tests[@]}" || true
+vm -l "$logs" -k "$image" -a "numa=fake=2 pti=on kcsan.skip_watch=500$append" -t 3000 -T 7200 test "${tests[@]}" || true
 amount "$logs"
 
 # Functions that the series changes, as hunks with and without context name them.
 { cat "$TOP"/patches/0*.patch && git_linux diff -U0 "$BASE_BRANCH" "$BRANCH"; } | grep '^@@' | sed -n 's/^@@.*@@.*[ *]\([a-z_0-9]*\)(.*/\1/p' | sort -u >"$logs/hooked"
-tr -d '\r' <"$logs/console.log" | sed 's/^\[ *[0-9.]*\] *//' |
-	sed -n 's/^BUG: KCSAN: //p' | sort | uniq -c | sort -rn >"$logs/reports"
+# A line for each kind of report: its title, a tab, the functions that count.  Offsets,
+# which differ from build to build, and suffixes of the compiler do not.
+tr -d '\r' <"$logs/console.log" | sed 's/^\[ *[0-9.]*\]\(\[[^]]*\]\)\? *//' | awk '
+	function bare(s) { gsub(/(\.[a-z]+(\.[0-9]+)?)*\+0x[0-9a-f]+\/0x[0-9a-f]+/, "", s); return s }
+	function flush() { if (title != "") print title "\t" names; title = "" }
+	/^BUG: KCSAN: / { flush(); sub(/^BUG: KCSAN: /, ""); title = bare($0); names = ""; frames = 3; next }
+	title == "" { next }
+	/^==========/ { flush(); next }
+	/ by (task|interrupt)/ { frames = 0; next }
+	/^[a-z_A-Z][a-z_A-Z0-9.]*\+0x/ && frames < 3 { frames++; names = names " " bare($1) }
+	END { flush() }' | sort | uniq -c | sort -rn >"$logs/reports"
 known=$(grep -vE '^(#|$)' "$TOP/configs/kcsan-known" | cut -f 1 || true)
 status=0
 for kind in heart hooked other; do
 	n=0
-	while read -r count report; do
+	while IFS=$'\t' read -r report names; do
 		[ -n "$report" ] || continue
-		names=$(grep -oE '[a-z_][a-z_0-9]+' <<<"$report" | sort -u)
+		read -r count report <<<"$report"
+		names=$(grep -oE '[a-z_][a-z_0-9]+' <<<"$report $names" | sort -u)
 		what=other
 		if comm -12 <(printf '%s\n' "$names") "$logs/hooked" | grep . >/dev/null; then what=hooked; fi
-		case $report in *cow_pte*) what=heart ;; esac
+		case $names in *cow_pte*) what=heart ;; esac
 		[ $what = $kind ] || continue
 		if [ -n "$known" ] && grep -qxF "$report" <<<"$known"; then
 			say "known $count $report"
