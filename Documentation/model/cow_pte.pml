@@ -3,7 +3,8 @@
  * A model of the life of one shared PTE table, for spin.
  *
  * Up to three mms, each on a CPU of its own whose TLB (the page X) and paging-structure
- * cache (the table T) are explicit state.  At the start mm 0 maps T privately, and T
+ * cache (the table T) are explicit state; with two mms, mm 0 has a second CPU, so that a
+ * flush must reach both.  At the start mm 0 maps T privately, and T
  * maps X.  mm 0 forks 1, and then 0 or 1 forks 2; the mms fault (break or reuse) and
  * unmap (detach, or zap by the last one), X is truncated or reclaimed with a batched
  * flush, both in place, GUP-fast takes a reference, and the CPUs walk and read and write
@@ -11,7 +12,8 @@
  *
  * The names are those of mm/cow_pte.c, where comments name the steps of this file in
  * brackets: [share], [break], [reuse], [detach], [leave], [flush], [drop],
- * [flush leaving], [in place].  What is one atomic step here is under the lock of the
+ * [flush leaving], [in place]; so do those in mm/gup.c, [gup], and in kernel/fork.c,
+ * [fork flush].  What is one atomic step here is under the lock of the
  * table there; a step that is not atomic here is outside of it.
  *
  * What is bounded, always: one table with one page; two forks (one with N=2); an mm
@@ -24,9 +26,25 @@
  *   -DN=3            three mms, with the fork of a sharer; neither GUP-fast nor a second
  *                    thread
  *
+ * Invariants, and where they are:
+ *   RW is clear in every sharer's entry, and no TLB of a sharer has an older translation
+ *     when fork() returns: cpu(), the write, for all other mms and CPUs
+ *   a PMD entry is never empty for a moment: cpu(), the first step
+ *   no table or page is freed that a CPU can reach: cpu(), the reads
+ *   no copy of a table is lost, and none is made twice: no_orphan()
+ *   one last sharer: rmap_finds(), drop(), and finish(), that T is freed
+ *   changes in place reach all: cpu(), the read of X
+ *   no reference by GUP through a shared table, and fork() finds those that there are:
+ *     gup_fast(), the last step
+ *   no reference is lost: finish()
+ *   who copies leaves no page exclusive: cpu(), the write
+ * Not here, but tested: allocations that fail (nomem), RSS (accounting), pinned pages,
+ * which fork() copies (gup).
+ *
  * Variants, each of which must break the assertion that is named (scripts/model.sh):
  *   NO_FLUSH         t_free    a leaver is dropped without a flush
  *   DROP_EARLY       t_free    ... or before it
+ *   ONE_CPU          t_free    ... or only the first CPU of an mm is flushed
  *   KEEP_LEAVING     t_free    the last sharer does not flush those who are leaving
  *   ALL_LEAVE        x_in_t    the last sharer leaves, too
  *   INPLACE_SHARERS  x_free    an in-place change flushes sharers, but not who is leaving
@@ -34,6 +52,9 @@
  *   BATCH_ONE        x_free    reclaim remembers only one sharer for its batched flush
  *   BATCH_LATE       x_free    ... or flushes when it has let go of the page
  *   NO_RECHECK       gup_ref   GUP-fast does not look at the PMD entry again
+ *   MARK_LATE        gup_ref   GUP-fast says too late that it has taken a reference, and
+ *                              fork does not look for any
+ *   COPY_EXCLUSIVE   own_x     a copy leaves the pages of both tables exclusive
  *   COUNT_FIRST      gup_ref   fork counts references before it changes the PMD entry
  *   SHARE_RW         st        the child's PMD entry is writable
  *   NO_FORK_FLUSH    tlb       fork does not flush the parent
@@ -60,8 +81,13 @@
 #define LEFT	3	/* ->node.next is NULL: flushed by the last sharer */
 
 byte pmd[N];		/* the PMD entry */
-byte pwc[N];		/* the CPU's copy of it, if it points to T */
-byte tlb[N];		/* the CPU's translation of X by T: NONE, T_RO or T_RW */
+#if N == 2
+#define CPUS	3	/* the last one is of mm 0, too */
+#else
+#define CPUS	N
+#endif
+byte pwc[CPUS];		/* the CPU's copy of it, if it points to T */
+byte tlb[CPUS];		/* the CPU's translation of X by T: NONE, T_RO or T_RW */
 byte st[N];
 bool alive[N];		/* the mm runs */
 bool mapped[N];		/* ... and has a VMA for the block */
@@ -74,6 +100,7 @@ byte x_refs;		/* refcount of X */
 bool x_free;
 bool excl;		/* PageAnonExclusive of X in T */
 bool gup_ref;		/* GUP-fast has a reference of mm 0's page */
+bool mark;		/* MMF_HAS_GUP_REF of mm 0: cow_pte_gup_ref() */
 bool forking;		/* mmap_lock of mm @forker for writing, its VMA locks too */
 byte forker;
 byte busy[N];		/* who has it for reading, or a VMA lock: until the sharer is dropped */
@@ -86,10 +113,17 @@ inline nr_sharers(n)
 	n = (st[0] == SHARER) + (st[1] == SHARER) + (st[N - 1] == SHARER && N > 2)
 }
 
+/* All CPUs of the mm */
 inline flush(m)
 {
 	pwc[m] = NONE;
-	tlb[m] = NONE
+	tlb[m] = NONE;
+#if CPUS > N && !defined(ONE_CPU)
+	if
+	:: m == 0 -> pwc[N] = NONE; tlb[N] = NONE
+	:: else
+	fi
+#endif
 }
 
 #define t_reached	(pmd[0] == T_RO || pmd[0] == T_RW || pmd[1] == T_RO || \
@@ -136,7 +170,8 @@ inline finish()
 	ended++;
 	if
 	:: ended == PROCESSES ->
-#ifndef SHARE_RW	/* the write is what counts there */
+#if !defined(SHARE_RW) && !defined(ALL_LEAVE) && !defined(COUNT_UNLOCKED)
+		/* what those do must be seen before the end */
 		assert(x_refs == x_in_t + x_own + gup_ref);
 		assert(t_free && !t_reached && !x_in_t && !x_own);
 		for (k : 0 .. N - 1) { assert(st[k] == OUT && !owns[k]) }
@@ -194,6 +229,9 @@ inline gather_leave(m)
 	}
 }
 
+/* fork() looks at references only where somebody has said that there may be some. */
+#define has_refs(p)	(p == 0 && mark && x_refs > 1 + x_own)
+
 /* [share] cow_pte_fork(): mm @p shares with @c.  A private T becomes shared. */
 inline share(p, c, last)
 {
@@ -203,7 +241,7 @@ inline share(p, c, last)
 #ifdef COUNT_FIRST
 		atomic {
 			if
-			:: x_in_t && x_refs > 1 + x_own -> excl = false
+			:: x_in_t && has_refs(p) -> excl = false
 			:: else
 			fi
 		}
@@ -213,7 +251,7 @@ inline share(p, c, last)
 		/* smp_mb() */
 		atomic {
 			if
-			:: x_in_t && x_refs > 1 + x_own -> excl = false
+			:: x_in_t && has_refs(p) -> excl = false
 			:: else
 			fi
 		}
@@ -235,7 +273,7 @@ inline share(p, c, last)
 		fi
 	}
 #ifndef NO_FORK_FLUSH
-	/* dup_mmap() flushes before it lets go of the mmap_lock */
+	/* [fork flush] dup_mmap() flushes before it lets go of the mmap_lock */
 	atomic { flush(p) }
 #endif
 	atomic {
@@ -296,7 +334,9 @@ inline write_fault(m)
 #ifndef LOSE_REFERENCE
 				x_refs++;
 #endif
+#ifndef COPY_EXCLUSIVE
 				excl = false
+#endif
 			:: else
 			fi;
 			st[m] = LEAVING;		/* [leave] */
@@ -437,30 +477,34 @@ proctype thread(byte m)
 #endif
 
 /*
- * The CPU of mm @m: walks, reads and writes whenever it likes.  What it may know of a
+ * CPU @c, which is of mm @m: walks, reads and writes whenever it likes.  What it may know of a
  * table of its own is of no consequence, and so it does not remember it.
  */
-proctype cpu(byte m)
+proctype cpu(byte c, m)
 {
 end:	do
 	/* a fault there would find no table, and make an empty one */
 	:: d_step { alive[m] && mapped[m] && pmd[m] == NONE -> assert(false) }
-	:: d_step { alive[m] && pwc[m] == NONE && (pmd[m] == T_RO || pmd[m] == T_RW) ->
-		pwc[m] = pmd[m] }
-	:: d_step { pwc[m] != NONE && (t_free || x_in_t) ->
+	:: d_step { alive[m] && pwc[c] == NONE && (pmd[m] == T_RO || pmd[m] == T_RW) ->
+		pwc[c] = pmd[m] }
+	:: d_step { pwc[c] != NONE && (t_free || x_in_t) ->
 		/* the table is read */
 		assert(!t_free);
-		tlb[m] = pwc[m]
+		tlb[c] = pwc[c]
 		}
-	:: d_step { tlb[m] != NONE && x_free ->
+	:: d_step { tlb[c] != NONE && x_free ->
 		/* the page is read */
 		assert(!x_free) }
-	:: atomic { tlb[m] == T_RW && excl && !locked(m) ->
+	:: atomic { tlb[c] == T_RW && excl && !locked(m) ->
 		/* the page is written: nobody else may see that */
 		for (k : 0 .. N - 1) {
 			assert(k == m || tlb[k] == NONE);
-			assert(k == m || st[k] != SHARER)
+			assert(k == m || st[k] != SHARER);
+			assert(k == m || !own_x[k])
 		}
+#if CPUS > N
+		assert(m == 0 || tlb[N] == NONE)
+#endif
 		}
 	od
 }
@@ -546,7 +590,8 @@ proctype inplace()
 	}
 }
 
-/* GUP-fast in mm 0 */
+/* [gup] gup_fast_pte_range() in mm 0; cow_pte_gup_ref() is before that, here after the
+ * look at the entry, which makes no difference. */
 proctype gup_fast()
 {
 	byte seen;
@@ -554,6 +599,9 @@ proctype gup_fast()
 	atomic { seen = pmd[0] }
 	if
 	:: seen == T_RW ->
+#ifndef MARK_LATE
+		atomic { mark = true }
+#endif
 		atomic {
 			if
 			:: x_in_t -> x_refs++; seen = T_RW
@@ -574,6 +622,9 @@ proctype gup_fast()
 			}
 		:: else -> skip
 		fi
+#ifdef MARK_LATE
+		atomic { mark = true }
+#endif
 	:: else -> skip		/* slow GUP breaks first */
 	fi;
 	atomic {
@@ -605,10 +656,12 @@ init {
 		x_refs = 1;
 		excl = true;
 		alive[0] = true;
-		run cpu(0); run cpu(1);
+		run cpu(0, 0); run cpu(1, 1);
 		run mm(0); run mm(1);
 #if N > 2
-		run cpu(2); run mm(2);
+		run cpu(2, 2); run mm(2);
+#else
+		run cpu(2, 0);
 #endif
 		run fork();
 #ifdef THREAD
