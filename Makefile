@@ -61,6 +61,7 @@ help:
 #:   make endurance  10,000 forks, 1,000 sharers, 50 generations, forks that
 #:                   fail; ARGS="-r 100"                                      70
 #:   make load       stress-ng and trinity, all sharing; ARGS="-s 60 -S SEED"  20
+#:   make stress     load, userland, mmtests ARGS=debug and kcsan, in turn    hours
 #:   make kcsan      races and fuzzer with the data race detector             45
 #:   make userland   Debian programs with sharing for all of them             40
 #:   make mmtests    the kernel's own mm selftests, unpatched and sharing;
@@ -96,7 +97,7 @@ help:
 
 NAMES ?=
 ARGS ?=
-.PHONY: fuzz races endurance load kcsan userland mmtests apps kselftest
+.PHONY: fuzz races endurance load stress kcsan userland mmtests apps kselftest
 races: apply
 	@$(S)/build.sh debug
 	@$(S)/endurance.sh $(or $(ARGS),-r 1000) races
@@ -109,6 +110,9 @@ endurance: apply
 load: apply
 	@$(S)/build.sh debug
 	@$(S)/load.sh $(ARGS)
+
+stress: deps
+	@$(S)/full.sh load userland mmtests-debug kcsan
 
 kcsan: apply
 	@$(S)/build.sh kcsan

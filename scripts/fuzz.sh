@@ -7,7 +7,7 @@
 #
 # Options of fuzz (selftests/cow_pte/fuzz --help): --seconds N for each of its two
 # cases, --seed N of an earlier run, --shrink to make a run that fails smaller.
-# Without any: --seconds 60.  A run that failed is made smaller by --shrink with --seed,
+# Without any: --seconds 60.  With kmemleak, if the .config beside the image has it.  A run that failed is made smaller by --shrink with --seed,
 # --ops and --depth as the failure has printed them.  Which seed the kernel was at when it
 # reported a bug, or came to a stop, is in console.log ("fuzz: --seed ...").
 #
@@ -48,7 +48,7 @@ logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-fuzz-XXXX")
 # What /tests has is a script with the options.
 printf '#!/bin/sh\nexec /bin/fuzz %s\n' "$*" >"$logs/fuzz"
 chmod +x "$logs/fuzz"
-vm -l "$logs" -k "$image" -t $seconds -T $((seconds + 300)) -a "numa=fake=2 kasan_multi_shot" \
+vm -l "$logs" -k "$image" -t $seconds -T $((seconds + 300)) -a "numa=fake=2 kasan_multi_shot $(kmemleak "$image")" \
 	-f "$programs/fuzz:/bin/fuzz" test "$logs/fuzz" || true
 grep -E '^(# |not ok|smallest|this does)' "$logs/verdict.log" || true
 "$TOP/scripts/judge.sh" "$logs"

@@ -5,12 +5,12 @@
 #
 #   -k IMAGE    kernel image (default: build/linux/out-debug/arch/x86/boot/bzImage)
 #   FILE.job    shell scripts to do; without any, all of selftests/userland, and kernel
-#   kernel      compile files of the kernel's mm/ with make -j4, as a build in
+#   kernel      compile files of the kernel's mm/, four at a time, as a build in
 #               out-FLAVOUR has done
 #
 # The guest reads this machine's root directory over 9p and writes to memory.  Each
 # job of selftests/userland (shell, package tools, compiler, Python, Redis, gunicorn,
-# others) is done with vm.cow_pte=0 and with vm.cow_pte=2, and some by the launcher,
+# others; with kmemleak, if the .config beside the image has it) is done with vm.cow_pte=0 and with vm.cow_pte=2, and some by the launcher,
 # and must print the same.
 #
 # Environment: LINUX, BUILD, MEM, CPUS, ACCEL as for vm.sh.
@@ -49,16 +49,26 @@ kernel_job() {
 		line=${line/-Wp,-MMD,mm\/.$name.o.d/-Wp,-MMD,\/tmp\/work\/$name.d}
 		printf '%s.o:\n\tcd %s && %s\n' "$name" "$dir" "$line"
 		n=$((n + 1))
-		[ $n -lt 4 ] || break
+		[ $n -lt 8 ] || break
 	done < <(cd "$LINUX/mm" && wc -c -- *.c | grep -v total | sed 's/\.c$//' | sort -n) >"$logs/rules"
 	[ -s "$logs/rules" ] || return 0
 	{
 		say "# Files of the kernel, as they were compiled in $dir."
 		say "cat >Makefile <<'RULES'"
-		say "all: $(sed -n 's/^\(.*\.o\):$/\1/p' "$logs/rules" | tr '\n' ' ')"
 		cat "$logs/rules"
 		say RULES
-		say "make -s -j4 all && sha256sum *.o"
+		# make and gcc start their children without fork(); a shell forks.
+		say "objects='$(sed -n 's/^\(.*\.o\):$/\1/p' "$logs/rules" | tr '\n' ' ')'"
+		cat <<'JOB'
+n=0
+for o in $objects; do
+	{ make -s $o || echo "$o does not compile"; } &
+	n=$((n + 1))
+	[ $((n % 4)) != 0 ] || wait
+done
+wait
+sha256sum -- *.o
+JOB
 	} >"$logs/kernel.job"
 	files+=(-f "$logs/kernel.job")
 }
@@ -81,7 +91,7 @@ else
 	with_kernel
 fi
 note "about 40 minutes for all"
-vm -p '^(ok|not ok|# [a-z]+, vm)' -l "$logs" -k "$image" -t 10000 -T 10400 -v /:host "${files[@]}" \
+vm -p '^(ok|not ok|# [a-z]+, vm)' -l "$logs" -k "$image" -t 10000 -T 10400 -v /:host -a "$(kmemleak "$image")" "${files[@]}" \
 	-f "$programs/cow-pte:/bin/cow-pte" test "$TOP/selftests/userland/userland" || true
 grep -E '^# /tmp' "$logs/verdict.log" || true
 "$TOP/scripts/judge.sh" "$logs"
