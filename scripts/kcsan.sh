@@ -39,18 +39,28 @@ amount "$logs"
 
 # Functions that the series changes, as hunks with and without context name them.
 { cat "$TOP"/patches/0*.patch && git_linux diff -U0 "$BASE_BRANCH" "$BRANCH"; } | grep '^@@' | sed -n 's/^@@.*@@.*[ *]\([a-z_0-9]*\)(.*/\1/p' | sort -u >"$logs/hooked"
-# A line for each kind of report: its title, a tab, the functions that count.  Offsets,
-# which differ from build to build, and suffixes of the compiler do not.
+# A line for each kind of report: its title, the accesses and the change of the value, a
+# tab, the functions that count.  Offsets, which differ from build to build, do not.
 tr -d '\r' <"$logs/console.log" | sed 's/^\[ *[0-9.]*\]\(\[[^]]*\]\)\? *//' | awk '
-	function bare(s) { gsub(/(\.[a-z]+(\.[0-9]+)?)*\+0x[0-9a-f]+\/0x[0-9a-f]+/, "", s); return s }
+	function bare(s) { gsub(/(\.(isra|constprop|part|cold)(\.[0-9]+)?)*\+0x[0-9a-f]+\/0x[0-9a-f]+/, "", s); return s }
 	function flush() { if (title != "") print title "\t" names; title = "" }
 	/^BUG: KCSAN: / { flush(); sub(/^BUG: KCSAN: /, ""); title = bare($0); names = ""; frames = 3; next }
 	title == "" { next }
 	/^==========/ { flush(); next }
-	/ by (task|interrupt)/ { frames = 0; next }
+	/ by (task|interrupt)/ {
+		frames = 0
+		if (match($0, /(read|write)[-a-z ()]* to 0x[0-9a-f]+ of [0-9]+ bytes/)) {
+			access = substr($0, RSTART, RLENGTH)
+			sub(/ to 0x[0-9a-f]+/, "", access)
+			title = title ", " access
+		}
+		next
+	}
+	/^value changed: / { gsub(/0x0+/, "0x"); title = title ", " $3 " -> " $5; next }
 	/^[a-z_A-Z][a-z_A-Z0-9.]*\+0x/ && frames < 3 { frames++; names = names " " bare($1) }
 	END { flush() }' | sort | uniq -c | sort -rn >"$logs/reports"
 known=$(grep -vE '^(#|$)' "$TOP/configs/kcsan-known" | cut -f 1 || true)
+# Each is a regular expression for the whole of the first part of such a line.
 status=0
 for kind in heart hooked other; do
 	n=0
@@ -62,7 +72,7 @@ for kind in heart hooked other; do
 		if comm -12 <(printf '%s\n' "$names") "$logs/hooked" | grep . >/dev/null; then what=hooked; fi
 		case $names in *cow_pte*) what=heart ;; esac
 		[ $what = $kind ] || continue
-		if [ -n "$known" ] && grep -qxF "$report" <<<"$known"; then
+		if [ -n "$known" ] && grep -qxE -f <(say "$known") <<<"$report"; then
 			say "known $count $report"
 			continue
 		fi

@@ -67,7 +67,8 @@ for o in $objects; do
 	[ $((n % 4)) != 0 ] || wait
 done
 wait
-sha256sum -- *.o
+# every one of them
+sha256sum -- $objects
 JOB
 	} >"$logs/kernel.job"
 	files+=(-f "$logs/kernel.job")

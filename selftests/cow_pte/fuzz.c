@@ -606,8 +606,6 @@ static void op_mincore(void)
 		add_hash(there[n] & 1);
 }
 
-static void op_mmap(void);
-
 /*
  * All of the mm, the second thread's pages too.  So that it does not depend on the moment
  * which of these are locked, and what operations say to that, those have come to an end.

@@ -1310,7 +1310,8 @@ static void killed(void)
 	check(!kill(pid, SIGKILL), "kill: %s", strerror(errno));
 	status = join_status(pid);
 	check(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "wait status %#x", status);
-	expect_events(&before, EV_BREAK, <, (long)MANY / 2);
+	/* all of them, for who goes on */
+	expect_events(&before, EV_BREAK, <, (long)MANY - 1);
 	delay_windows(0, 0);
 	for (i = 0; i < MANY; i++)
 		verify(p, i * BLOCK_PAGES, 64, ORIGIN);

@@ -410,19 +410,20 @@ static void against_all(const struct action *a)
 	note("%u rounds%s", n, delay >= 0 ? ", with delays" : "");
 }
 
-/*
- * The pairs that meet most often, or that a design of this kind has most to fear from,
- * for as many rounds as wanted.  Half of them without delays, as the windows are then.
- */
 static const struct action *action_of(const char *name)
 {
 	const struct action *a = actions;
 
-	while (strcmp(a->name, name))
+	while (a < actions + ARRAY_LEN(actions) && strcmp(a->name, name))
 		a++;
+	check(a < actions + ARRAY_LEN(actions), "there is no action '%s'", name);
 	return a;
 }
 
+/*
+ * The pairs that meet most often, or that a design of this kind has most to fear from,
+ * for as many rounds as wanted.  Half of them without delays, as the windows are then.
+ */
 static void one_pair(const char *first, const char *second)
 {
 	static const int delays[] = { 0, 300, 0, 2000 };
