@@ -49,7 +49,7 @@ kernel_job() {
 		line=${line/-Wp,-MMD,mm\/.$name.o.d/-Wp,-MMD,\/tmp\/work\/$name.d}
 		printf '%s.o:\n\tcd %s && %s\n' "$name" "$dir" "$line"
 		n=$((n + 1))
-		[ $n -lt 8 ] || break
+		[ $n -lt 4 ] || break
 	done < <(cd "$LINUX/mm" && wc -c -- *.c | grep -v total | sed 's/\.c$//' | sort -n) >"$logs/rules"
 	[ -s "$logs/rules" ] || return 0
 	{
