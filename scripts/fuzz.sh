@@ -7,8 +7,9 @@
 #
 # Options of fuzz (selftests/cow_pte/fuzz --help): --seconds N for each of its two
 # cases, --seed N of an earlier run, --shrink to make a run that fails smaller.
-# Without any: --seconds 60.  With kmemleak, if the .config beside the image has it.  A run that failed is made smaller by --shrink with --seed,
-# --ops and --depth as the failure has printed them.  Which seed the kernel was at when it
+# Without any: --seconds 60.  With kmemleak, if the .config beside the image has it.  A run
+# that failed is made smaller by --shrink with --seed, --ops and --depth as the failure has
+# printed them.  Which seed the kernel was at when it
 # reported a bug, or came to a stop, is in console.log ("fuzz: --seed ...").
 #
 # Environment: LINUX, BUILD, MEM, CPUS, ACCEL as for vm.sh.

@@ -10,8 +10,8 @@
 #
 # The guest reads this machine's root directory over 9p and writes to memory.  Each
 # job of selftests/userland (shell, package tools, compiler, Python, Redis, gunicorn,
-# others; with kmemleak, if the .config beside the image has it) is done with vm.cow_pte=0 and with vm.cow_pte=2, and some by the launcher,
-# and must print the same.
+# others) is done with vm.cow_pte=0 and with vm.cow_pte=2, and some by the launcher, and
+# must print the same.  With kmemleak, if the .config beside the image has it.
 #
 # Environment: LINUX, BUILD, MEM, CPUS, ACCEL as for vm.sh.
 # Exit status: that of judge.sh.

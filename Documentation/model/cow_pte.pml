@@ -590,8 +590,10 @@ proctype inplace()
 	}
 }
 
-/* [gup] gup_fast_pte_range() in mm 0; cow_pte_gup_ref() is before that, here after the
- * look at the entry, which makes no difference. */
+/*
+ * [gup] gup_fast_pte_range() in mm 0.  cow_pte_gup_ref() is before it, here after the look
+ * at the entry: what counts is that it is before the reference.
+ */
 proctype gup_fast()
 {
 	byte seen;
