@@ -84,13 +84,32 @@ void note(const char *fmt, ...)
 	va_end(ap);
 }
 
-static void wake_all(void)
+/* A step that ends all waiting; nobody waits for that many. */
+#define STEP_OVER	(1U << 20)
+
+/*
+ * Let all know that the case has ended.  The steps change, so that nobody goes to sleep
+ * who has looked at @ended just before.
+ */
+static void end_case(unsigned int *ended)
 {
 	int i;
 
-	for (i = 0; i < NR_STEPS; i++)
+	__atomic_store_n(ended, 1, __ATOMIC_SEQ_CST);
+	for (i = 0; i < NR_STEPS; i++) {
+		__atomic_add_fetch(&shared->step[i], STEP_OVER, __ATOMIC_SEQ_CST);
 		syscall(SYS_futex, &shared->step[i], FUTEX_WAKE, INT_MAX, NULL,
 			NULL, 0);
+	}
+}
+
+/* Leaves if some process of the case has failed or skipped it. */
+static void leave_ended(void)
+{
+	if (__atomic_load_n(&shared->failed, __ATOMIC_SEQ_CST))
+		_exit(KSFT_FAIL);
+	if (__atomic_load_n(&shared->skipped, __ATOMIC_SEQ_CST))
+		_exit(KSFT_SKIP);
 }
 
 void fail_at(const char *file, int line, const char *fmt, ...)
@@ -104,8 +123,7 @@ void fail_at(const char *file, int line, const char *fmt, ...)
 	va_start(ap, fmt);
 	say(where, fmt, ap);
 	va_end(ap);
-	__atomic_store_n(&shared->failed, 1, __ATOMIC_SEQ_CST);
-	wake_all();
+	end_case(&shared->failed);
 	_exit(KSFT_FAIL);
 }
 
@@ -116,8 +134,7 @@ void skip_case(const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(shared->reason, sizeof(shared->reason), fmt, ap);
 	va_end(ap);
-	__atomic_store_n(&shared->skipped, 1, __ATOMIC_SEQ_CST);
-	wake_all();
+	end_case(&shared->skipped);
 	_exit(KSFT_SKIP);
 }
 
@@ -240,10 +257,7 @@ void join(pid_t pid)
 {
 	int status = join_status(pid);
 
-	if (shared->skipped)
-		_exit(KSFT_SKIP);
-	if (shared->failed)
-		_exit(KSFT_FAIL);
+	leave_ended();
 	check(WIFEXITED(status) && !WEXITSTATUS(status),
 	      "child %d: wait status %#x", pid, status);
 }
@@ -258,10 +272,8 @@ void wait_gone(pid_t pid)
 		return;
 	}
 	p.fd = fd;
-	while (poll(&p, 1, 100) != 1) {
-		if (shared->failed)
-			_exit(KSFT_FAIL);
-	}
+	while (poll(&p, 1, 100) != 1)
+		leave_ended();
 	close(fd);
 }
 
@@ -368,20 +380,21 @@ void arrive(int step)
 		0);
 }
 
+/*
+ * Without a time-out: who wakes to look writes to its stack, which may have gone to
+ * swap, while another process reads its numbers.  The limit of the case is for a peer
+ * that died without a word.
+ */
 void await(int step, unsigned int value)
 {
-	/* arrive() and fail() wake; a thousand that look often would keep a CPU busy */
-	struct timespec ts = { .tv_sec = 2 };
 	unsigned int now;
 
-	while ((now = __atomic_load_n(&shared->step[step], __ATOMIC_SEQ_CST)) <
-	       value) {
-		if (__atomic_load_n(&shared->failed, __ATOMIC_SEQ_CST))
-			_exit(KSFT_FAIL);
-		if (__atomic_load_n(&shared->skipped, __ATOMIC_SEQ_CST))
-			_exit(KSFT_SKIP);
-		/* The time-out is for a peer that died without a word. */
-		syscall(SYS_futex, &shared->step[step], FUTEX_WAIT, now, &ts,
+	for (;;) {
+		now = __atomic_load_n(&shared->step[step], __ATOMIC_SEQ_CST);
+		leave_ended();
+		if (now >= value)
+			return;
+		syscall(SYS_futex, &shared->step[step], FUTEX_WAIT, now, NULL,
 			NULL, 0);
 	}
 }
@@ -406,10 +419,10 @@ void spin_barrier(int step, unsigned int n)
 	while (__atomic_load_n(&shared->step[step], __ATOMIC_SEQ_CST) < target) {
 		if (++spins % 512)
 			continue;
-		if (__atomic_load_n(&shared->failed, __ATOMIC_SEQ_CST))
-			_exit(KSFT_FAIL);
+		leave_ended();
 		sched_yield();
 	}
+	leave_ended();
 }
 
 /* Memory */
@@ -667,6 +680,20 @@ static const char *proc_path(char *path, size_t size, pid_t pid,
 	else
 		snprintf(path, size, "/proc/self/%s", name);
 	return path;
+}
+
+void await_asleep(pid_t pid)
+{
+	char path[64], stat[512], *state;
+
+	do {
+		sched_yield();
+		check(slurp(proc_path(path, sizeof(path), pid, "stat"), stat,
+			    sizeof(stat)) > 0, "%s", path);
+		/* the state is behind the name, which may have parentheses of its own */
+		state = strrchr(stat, ')');
+		leave_ended();
+	} while (!state || state[2] != 'S');
 }
 
 long status_kb(pid_t pid, const char *field)

@@ -161,6 +161,11 @@ bool delay_windows(unsigned int us, unsigned int points);
 void steps_reset(void);
 void arrive(int step);
 void await(int step, unsigned int value);
+/*
+ * A process that has arrived may still be on its way to sleep, and touch its memory.
+ * Before its numbers are compared with each other: it is asleep now.
+ */
+void await_asleep(pid_t pid);
 void barrier(int step, unsigned int n);
 void spin_barrier(int step, unsigned int n);
 /* words the processes of a case share */

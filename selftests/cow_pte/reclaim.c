@@ -79,6 +79,8 @@ static void descendants(char *p, pid_t *child, void (*fn)(char *p, unsigned int 
 	}
 	slots[0] = getpid();
 	await(READY, 2);
+	await_asleep(slots[1]);
+	await_asleep(slots[2]);
 }
 
 struct sizes {

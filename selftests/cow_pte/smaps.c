@@ -283,6 +283,8 @@ static void rolled_up(pid_t pid)
 	long nr, sum, rollup;
 	unsigned int i;
 
+	if (pid != getpid())
+		await_asleep(pid);
 	smaps_sum(pid, "Rss", &nr);
 	for (i = 0; i < ARRAY_LEN(fields); i++) {
 		sum = smaps_sum(pid, fields[i], &nr);
