@@ -56,8 +56,9 @@
  *                              fork does not look for any
  *   COPY_EXCLUSIVE   own_x     a copy leaves the pages of both tables exclusive
  *   COUNT_FIRST      gup_ref   fork counts references before it changes the PMD entry
- *   SHARE_RW         st        the child's PMD entry is writable
- *   NO_FORK_FLUSH    tlb       fork does not flush the parent
+ *   SHARE_RW         tlb       the child's PMD entry is writable
+ *   NO_FORK_FLUSH    st        fork does not flush the parent
+ *   FORK_FLUSH_EXCL  st        ... unless the page is exclusive
  *   COUNT_UNLOCKED   t_free    a leaver counts the sharers before it takes the lock
  *   PMD_MOMENT       0         a break empties the PMD entry and fills it a moment later
  *   LOSE_REFERENCE   x_refs    a break takes no reference for the copy
@@ -274,7 +275,14 @@ inline share(p, c, last)
 	}
 #ifndef NO_FORK_FLUSH
 	/* [fork flush] dup_mmap() flushes before it lets go of the mmap_lock */
+#ifdef FORK_FLUSH_EXCL
+	if
+	:: atomic { excl -> flush(p) }
+	:: !excl
+	fi;
+#else
 	atomic { flush(p) }
+#endif
 #endif
 	atomic {
 		alive[c] = true;
@@ -490,12 +498,13 @@ end:	do
 	:: d_step { pwc[c] != NONE && (t_free || x_in_t) ->
 		/* the table is read */
 		assert(!t_free);
-		tlb[c] = pwc[c]
+		/* an entry is writable if the page is exclusive, and is not looked at again */
+		tlb[c] = (pwc[c] == T_RW && excl -> T_RW : T_RO)
 		}
 	:: d_step { tlb[c] != NONE && x_free ->
 		/* the page is read */
 		assert(!x_free) }
-	:: atomic { tlb[c] == T_RW && excl && !locked(m) ->
+	:: atomic { tlb[c] == T_RW && !locked(m) ->
 		/* the page is written: nobody else may see that */
 		for (k : 0 .. N - 1) {
 			assert(k == m || tlb[k] == NONE);

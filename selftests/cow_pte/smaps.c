@@ -1391,15 +1391,26 @@ static void trace_reasons(void)
 	unmap_blocks(p, LAST + 1);
 }
 
-/* Without memory for its records a table is copied. */
+/*
+ * Without memory for its records a table is copied.  The records of a page of PMD
+ * entries are allocated for its first table that can be shared, and fail-nth fails once:
+ * nothing else of the process may be there.
+ */
 static void trace_nomem(void)
 {
 	static const char *const injectors[] = { "failslab", "fail_page_alloc" };
-	char *p = map_blocks(NR), path[96], text[16];
+	const size_t pmd_page = 1UL << 30;
+	char *all, *p, path[96], text[16];
 	struct events before;
 	unsigned int nth, i;
 	int fd;
 
+	all = mmap(NULL, 2 * pmd_page, PROT_NONE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	check(all != MAP_FAILED, "mmap");
+	p = (char *)(((uintptr_t)all + pmd_page - 1) & ~(pmd_page - 1));
+	check(mmap(p, NR * BLOCK, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == p, "mmap");
 	trace_start();
 	for (i = 0; i < ARRAY_LEN(injectors); i++) {
 		snprintf(path, sizeof(path), "/sys/kernel/debug/%s/verbose", injectors[i]);
@@ -1436,7 +1447,7 @@ static void trace_nomem(void)
 		join(pid);
 		for (i = 0; i < NR; i++)
 			verify(p, i * BLOCK_PAGES, FEW, ORIGIN);
-		/* other blocks of the process may have been the first */
+		/* other pages of PMD entries may have been the first */
 		if (event_delta(&before, EV_FB_NOMEM) &&
 		    traced("cow_pte_fallback:", (unsigned long)p, "reason=nomem "))
 			break;
@@ -1444,7 +1455,7 @@ static void trace_nomem(void)
 	trace_stop();
 	note("allocation %u of the fork", nth);
 	close(fd);
-	unmap_blocks(p, NR);
+	munmap(all, 2 * pmd_page);
 }
 
 /* A process with an MMU notifier, for which the kernel's HMM test stands. */
