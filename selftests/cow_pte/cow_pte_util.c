@@ -145,6 +145,14 @@ void done(void)
 
 /* Processes */
 
+void without_rseq(char **argv)
+{
+	if (getenv("GLIBC_TUNABLES"))
+		return;
+	setenv("GLIBC_TUNABLES", "glibc.pthread.rseq=0", 1);
+	execv("/proc/self/exe", argv);
+}
+
 /*
  * The table with the thread's own data (errno, and the area of rseq, where the kernel
  * writes whenever it has moved or preempted a thread) is shared by a fork too.  Parent

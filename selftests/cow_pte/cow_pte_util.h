@@ -95,6 +95,11 @@ void note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 	} while (0)
 
 /* Processes. */
+/*
+ * For programs in which allocations fail: the kernel writes to the rseq area of a thread
+ * that was preempted, and kills the thread if that fails, which it may after fork.
+ */
+void without_rseq(char **argv);
 pid_t xfork(void);
 pid_t xclone3(uint64_t flags);
 /* fork, and prove that the child joined at least @blocks tables */
