@@ -954,11 +954,9 @@ static bool numa_seen(void)
 	return vmstat("numa_pte_updates") > numa_updates;
 }
 
-static void numa_start(pid_t pid)
+/* The scan comes every few milliseconds, to who is running, and has no policy of its own. */
+static void numa_on(void)
 {
-	(void)pid;
-	numa_witness = map_blocks(1);
-	fill(numa_witness, 0, BLOCK_PAGES, ORIGIN);
 	check(!syscall(SYS_set_mempolicy, 0, NULL, 0), "set_mempolicy");
 	numa_updates = vmstat("numa_pte_updates");
 	if (write_file("/proc/sys/kernel/numa_balancing", "1"))
@@ -966,6 +964,14 @@ static void numa_start(pid_t pid)
 	write_file("/sys/kernel/debug/sched/numa_balancing/scan_delay_ms", "1");
 	write_file("/sys/kernel/debug/sched/numa_balancing/scan_period_min_ms", "1");
 	write_file("/sys/kernel/debug/sched/numa_balancing/scan_period_max_ms", "2");
+}
+
+static void numa_start(pid_t pid)
+{
+	(void)pid;
+	numa_witness = map_blocks(1);
+	fill(numa_witness, 0, BLOCK_PAGES, ORIGIN);
+	numa_on();
 }
 
 static void numa_stop(void)
@@ -976,7 +982,8 @@ static void numa_stop(void)
 	write_file("/sys/kernel/debug/sched/numa_balancing/scan_delay_ms", "1000");
 }
 
-static void numa_balancing(void)
+/* The scan leaves pages alone that are where the only thread runs: have them elsewhere. */
+static void numa_remote(void)
 {
 	unsigned long nodes;
 	unsigned int cpu, node;
@@ -984,7 +991,6 @@ static void numa_balancing(void)
 
 	if (access("/sys/devices/system/node/node1", F_OK))
 		skip_case("one NUMA node");
-	/* the scan leaves pages alone that are where the only thread runs */
 	check(!syscall(SYS_getcpu, &cpu, &node, NULL), "getcpu");
 	CPU_ZERO(&set);
 	CPU_SET(cpu, &set);
@@ -992,7 +998,97 @@ static void numa_balancing(void)
 	nodes = 1UL << !node;
 	check(!syscall(SYS_set_mempolicy, 2 /* MPOL_BIND */, &nodes, 8), "set_mempolicy: %s",
 	      strerror(errno));
+}
+
+static void numa_balancing(void)
+{
+	numa_remote();
 	watched(numa_start, numa_stop, numa_seen);
+}
+
+static long minor_faults(void)
+{
+	struct rusage usage;
+
+	check(!getrusage(RUSAGE_SELF, &usage), "getrusage");
+	return usage.ru_minflt;
+}
+
+/* One fork with hints in the table, if the scan has come by; how many there were. */
+static long numa_hinted_fork(char *p)
+{
+	struct events before;
+	long breaks, faults, hints;
+	unsigned int i;
+	pid_t pid;
+
+	numa_remote();
+	steps_reset();
+	fill(p, 0, BLOCK_PAGES, ORIGIN);
+	numa_on();
+	for (i = 0; vmstat("numa_pte_updates") < numa_updates + (long)BLOCK_PAGES; i++)
+		check(i < 20000, "nobody has come by");
+	numa_stop();
+	pid = fork_sharing(1);
+	if (!pid) {
+		/* page in what runs below */
+		verify(p, 0, 1, ORIGIN);
+		own_breaks();
+		minor_faults();
+		breaks = own_breaks();
+		events_get(&before);
+		verify(p, 0, BLOCK_PAGES, ORIGIN);
+		slots[0] = event_delta(&before, EV_INPLACE);
+		expect_own_breaks(breaks, 0);
+		arrive(READY);
+		await(DID, 1);
+		verify(p, 0, BLOCK_PAGES, ORIGIN);
+		fill(p, 0, BLOCK_PAGES, WRITER);
+		arrive(SEEN);
+		await(DID, 2);
+		verify(p, 0, BLOCK_PAGES, WRITER);
+		done();
+	}
+	verify(numa_witness, 0, 1, ORIGIN);
+	await(READY, 1);
+	hints = slots[0];
+	faults = minor_faults();
+	breaks = own_breaks();
+	verify(p, 0, BLOCK_PAGES, ORIGIN);
+	expect_own_breaks(breaks, 0);
+	check(plain || minor_faults() - faults < (long)BLOCK_PAGES / 4,
+	      "%ld faults: the child took away %ld hints, for itself only",
+	      minor_faults() - faults, hints);
+	fill(p, 0, BLOCK_PAGES / 2, ACTOR);
+	arrive(DID);
+	await(SEEN, 1);
+	verify(p, 0, BLOCK_PAGES / 2, ACTOR);
+	verify(p, BLOCK_PAGES / 2, BLOCK_PAGES / 2, ORIGIN);
+	arrive(DID);
+	join(pid);
+	return hints;
+}
+
+/*
+ * Hints that a table has from before it was shared: who reads such a page takes the hint
+ * away for all, and copies nothing.
+ */
+static void numa_hints_from_before(void)
+{
+	unsigned int tries = 0;
+	char *p;
+	long hints;
+
+	p = map_small_pages(1);
+	numa_witness = map_blocks(1);
+	fill(numa_witness, 0, 1, ORIGIN);
+	do {
+		check(tries++ < 50, "the scan never was in the block");
+		hints = numa_hinted_fork(p);
+	} while (!plain && hints < (long)BLOCK_PAGES / 2);
+	note("%ld hints, fork %u", hints, tries);
+	unmap_blocks(numa_witness, 1);
+	unmap_blocks(p, 1);
 }
 
 #define LRU_GEN		"/sys/kernel/debug/lru_gen"
@@ -2284,6 +2380,7 @@ static const struct cow_case cases[] = {
 	{ "KSM", ksm },
 	{ "DAMON", damon },
 	{ "NUMA balancing", numa_balancing },
+	{ "NUMA hints from before", numa_hints_from_before },
 	{ "multi-gen LRU", lru_gen },
 	{ "a sharer that exits keeps nothing", exit_keeps_nothing },
 	{ "perf samples", perf_samples },
