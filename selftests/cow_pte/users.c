@@ -1031,8 +1031,8 @@ static long numa_hinted_fork(char *p)
 	numa_stop();
 	pid = fork_sharing(1);
 	if (!pid) {
-		/* page in what runs below */
-		verify(p, 0, 1, ORIGIN);
+		/* page in what runs below, and leave the block alone */
+		verify(numa_witness, 0, 1, ORIGIN);
 		own_breaks();
 		minor_faults();
 		breaks = own_breaks();
