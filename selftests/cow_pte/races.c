@@ -31,13 +31,29 @@
 
 #define NR		2UL
 #define FEW		24UL
+/* pages behind these that are the same in every block, for KSM */
+#define ALIKE		8UL
 #define AT(n)		(p + (n) * PAGE)
 #define DELAY		"/sys/kernel/debug/cow_pte/delay_us"
 #define POINTS		"/sys/kernel/debug/cow_pte/delay_points"
 
 /* Memory before a round of one mm is of ORIGIN or OTHER in turn. */
 enum { ORIGIN = 1, OTHER, MINE = 5, LATER = 7, FILE_DATA = 9, FIRST_WRITE = 10 };
-enum { START, ACTED, LOOKED, LEAVE, STABLE, OVER, GATHERED };
+enum { START, ACTED, LOOKED, LEAVE, STABLE, OVER, GATHERED, SWAPPED };
+
+/*
+ * What the operations did, not only tried, in all rounds of a case: words of slots.  And
+ * whether something is in swap in this round, and in how many there was.
+ */
+enum {
+	DID_MIGRATE = 40, DID_COLLAPSE, DID_MERGE, DID_SWAPOFF,
+	IN_SWAP, ROUNDS_IN_SWAP,
+};
+
+static void did(unsigned int what, uint64_t n)
+{
+	__atomic_add_fetch(&((uint64_t *)slots)[what], n, __ATOMIC_RELAXED);
+}
 
 /* What an operation leaves of the pages of each block; the others are ORIGIN. */
 struct action {
@@ -167,6 +183,7 @@ static void act_reclaim(char *p, unsigned int who)
 
 	(void)p;
 	(void)who;
+	/* it may find less than that */
 	for (i = 0; i < 3; i++)
 		cgroup_write("memory.reclaim", "1M");
 }
@@ -175,7 +192,7 @@ static void act_compact(char *p, unsigned int who)
 {
 	(void)p;
 	(void)who;
-	write_file("/proc/sys/vm/compact_memory", "1");
+	check(!write_file("/proc/sys/vm/compact_memory", "1"), "compact_memory");
 }
 
 static void act_migrate(char *p, unsigned int who)
@@ -189,15 +206,27 @@ static void act_migrate(char *p, unsigned int who)
 			pages[i] = AT((i / 2) * BLOCK_PAGES + i % 2 * 9);
 			nodes[i] = (who + k) % 2;
 		}
-		syscall(SYS_move_pages, 0, 2 * NR, pages, nodes, status, 4);
+		if (syscall(SYS_move_pages, 0, 2 * NR, pages, nodes, status, 4) < 0) {
+			check(errno == ENODEV || errno == ENOMEM, "move_pages: %s",
+			      strerror(errno));
+			continue;
+		}
+		for (i = 0; i < 2 * NR; i++)
+			did(DID_MIGRATE, status[i] == nodes[i]);
 	}
 }
 
+/* First what has no entry that may be written to, and then what has one. */
 static void act_collapse(char *p, unsigned int who)
 {
-	(void)who;
+	unsigned long b;
+
 	madvise(p, NR * BLOCK, MADV_HUGEPAGE);
 	madvise(p + BLOCK, BLOCK, MADV_COLLAPSE);
+	for (b = 0; b < NR; b++) {
+		fill(p, b * BLOCK_PAGES + 20, 1, MINE + who);
+		did(DID_COLLAPSE, !madvise(p + b * BLOCK, BLOCK, MADV_COLLAPSE));
+	}
 	madvise(p, NR * BLOCK, MADV_NOHUGEPAGE);
 }
 
@@ -255,6 +284,7 @@ static void act_merge(char *p, unsigned int who)
 	madvise(p, BLOCK, MADV_MERGEABLE);
 	for (tries = 0; scans >= 0 && tries < 100 && ksm_scans() < scans + 3; tries++)
 		usleep(1000);
+	did(DID_MERGE, read_long("/proc/self/ksm_merging_pages") > 0);
 	madvise(p, BLOCK, MADV_UNMERGEABLE);
 }
 
@@ -262,7 +292,9 @@ static void act_swapoff(char *p, unsigned int who)
 {
 	(void)p;
 	(void)who;
-	cycle_swap();
+	/* both may be at it */
+	if (!cycle_swap())
+		did(DID_SWAPOFF, slots[IN_SWAP]);
 }
 
 /* References of GUP, taken for reading and for writing. */
@@ -301,15 +333,39 @@ static const struct action actions[] = {
 	{ "reclaim", act_reclaim, 0, 0, KEEPS },
 	{ "compaction", act_compact, 0, 0, KEEPS },
 	{ "migration", act_migrate, 0, 0, KEEPS },
-	{ "collapse", act_collapse, 0, 0, KEEPS },
+	{ "collapse", act_collapse, 20, 21, WRITES },
 	{ "ksm", act_merge, 0, 0, KEEPS },
 	{ "swapoff", act_swapoff, 0, 0, KEEPS },
 	{ "gup", act_gup, 3, 4, WRITES },
 };
 
+static void make_alike(char *p)
+{
+	unsigned long b;
+
+	for (b = 0; b < NR; b++)
+		memset(AT(b * BLOCK_PAGES + FEW), 0x5a, ALIKE * PAGE);
+}
+
+static void verify_alike_after(char *p)
+{
+	unsigned long b, i;
+
+	for (b = 0; b < NR; b++)
+		for (i = FEW; i < FEW + ALIKE; i++) {
+			char *page = AT(b * BLOCK_PAGES + i);
+
+			check(page[0] == 0x5a && !memcmp(page, page + 1, PAGE - 1),
+			      "page %lu has changed", b * BLOCK_PAGES + i);
+		}
+}
+
 static void verify_after(const struct action *a, char *p, unsigned int who)
 {
 	unsigned long b, first, i;
+
+	if (a->fn != act_munmap_all)
+		verify_alike_after(p);
 
 	for (b = 0; b < NR; b++) {
 		first = b * BLOCK_PAGES;
@@ -334,12 +390,14 @@ static void spin(uint64_t n)
 }
 
 static pid_t start_actor(const struct action *a, char *p, unsigned int who,
-			 uint64_t wait)
+			 uint64_t wait, bool swaps)
 {
 	pid_t pid = fork_sharing(NR);
 
 	if (pid)
 		return pid;
+	if (swaps)
+		await(SWAPPED, 1);
 	spin_barrier(START, 3);
 	spin(wait);
 	a->fn(p, who);
@@ -350,8 +408,22 @@ static pid_t start_actor(const struct action *a, char *p, unsigned int who,
 	done();
 }
 
+/* Have pages of the tables that all of them share in swap. */
+static void swap_out(char *p)
+{
+	unsigned int tries;
+
+	slots[IN_SWAP] = 0;
+	for (tries = 0; tries < 5 && !slots[IN_SWAP]; tries++) {
+		cgroup_write("memory.reclaim", "1M");
+		slots[IN_SWAP] = smaps_kb(0, p, "Swap") > 0;
+	}
+	slots[ROUNDS_IN_SWAP] += slots[IN_SWAP];
+}
+
 static void one_round(const struct action *a, const struct action *b, uint64_t *state)
 {
+	bool swaps = !plain && (a->fn == act_swapoff || b->fn == act_swapoff);
 	uint64_t wait_a = rnd(state) % 20000, wait_b = rnd(state) % 20000;
 	unsigned int acted = (a->leaves != EXITS) + (b->leaves != EXITS);
 	pid_t first, second, looker;
@@ -362,8 +434,11 @@ static void one_round(const struct action *a, const struct action *b, uint64_t *
 	p = map_blocks(NR);
 	for (i = 0; i < NR; i++)
 		fill(p, i * BLOCK_PAGES, FEW, ORIGIN);
+	make_alike(p);
 	looker = fork_sharing(NR);
 	if (!looker) {
+		if (swaps)
+			await(SWAPPED, 1);
 		spin_barrier(START, 3);
 		for (looks = 0; looks < 3; looks++)
 			for (i = 0; i < NR; i++)
@@ -378,18 +453,53 @@ static void one_round(const struct action *a, const struct action *b, uint64_t *
 			verify(p, i * BLOCK_PAGES, FEW, LATER);
 		done();
 	}
-	first = start_actor(a, p, 0, wait_a);
+	first = start_actor(a, p, 0, wait_a, swaps);
 	/* it waits for the third one, so three share when the race begins */
-	second = start_actor(b, p, 1, wait_b);
+	second = start_actor(b, p, 1, wait_b, swaps);
+	if (swaps)
+		swap_out(p);
 	unmap_blocks(p, NR);
+	arrive(SWAPPED);
 	join(first);
 	join(second);
 	join(looker);
 }
 
+/* What a case is about must have happened in it. */
+static void expect_done(const struct action *a, const struct events *before, long swapped)
+{
+	bool nodes = !access("/sys/devices/system/node/node1", F_OK);
+
+	if (a->fn == act_reclaim) {
+		check(plain || !have_swap() || swapped > 0, "nothing was reclaimed");
+		expect_events(before, EV_INPLACE, >=, 1);
+	} else if (a->fn == act_migrate && nodes) {
+		check(slots[DID_MIGRATE], "no page has moved");
+		expect_events(before, EV_INPLACE, >=, 1);
+	} else if (a->fn == act_collapse &&
+		   !access("/sys/kernel/mm/transparent_hugepage", F_OK)) {
+		check(slots[DID_COLLAPSE], "nothing was collapsed");
+	} else if (a->fn == act_merge && ksm_scans() >= 0) {
+		check(slots[DID_MERGE], "KSM has merged nothing");
+	} else if (a->fn == act_swapoff && !plain && have_swap()) {
+		check(slots[ROUNDS_IN_SWAP], "nothing was swapped out");
+		check(slots[DID_SWAPOFF], "swapoff never had a page to read");
+	}
+}
+
+static void note_done(unsigned int n, const char *delays, long swapped)
+{
+	note("%u rounds%s: %ld pages swapped out, moved %llu pages, collapsed %llu blocks, merged in %llu processes, in swap in %llu rounds, swapoff then %llu times",
+	     n, delays, swapped,
+	     (unsigned long long)slots[DID_MIGRATE], (unsigned long long)slots[DID_COLLAPSE],
+	     (unsigned long long)slots[DID_MERGE], (unsigned long long)slots[ROUNDS_IN_SWAP],
+	     (unsigned long long)slots[DID_SWAPOFF]);
+}
+
 static void against_all(const struct action *a)
 {
-	long delay = read_long(DELAY);
+	long delay = read_long(DELAY), swapped = vmstat("pswpout");
+	struct events before;
 	const struct action *b;
 	unsigned int round, n = 0;
 	uint64_t state = seed;
@@ -397,6 +507,7 @@ static void against_all(const struct action *a)
 	if (!plain)
 		cgroup_enter();
 	settings_set(0, NR_KSM_SETTINGS);
+	events_get(&before);
 	for (round = 0; round < rounds(1); round++) {
 		/* a delay per page of a table: the long ones are not for every round */
 		if (delay >= 0)
@@ -407,7 +518,9 @@ static void against_all(const struct action *a)
 	if (delay >= 0)
 		write_file(DELAY, "%ld", delay);
 	settings_back(0, NR_KSM_SETTINGS);
-	note("%u rounds%s", n, delay >= 0 ? ", with delays" : "");
+	swapped = vmstat("pswpout") - swapped;
+	note_done(n, delay >= 0 ? ", with delays" : "", swapped);
+	expect_done(a, &before, swapped);
 }
 
 static const struct action *action_of(const char *name)
@@ -428,13 +541,15 @@ static void one_pair(const char *first, const char *second)
 {
 	static const int delays[] = { 0, 300, 0, 2000 };
 	const struct action *pair[] = { action_of(first), action_of(second) };
-	long delay = read_long(DELAY);
+	long delay = read_long(DELAY), swapped = vmstat("pswpout");
+	struct events before;
 	uint64_t state = seed;
 	unsigned int round;
 
 	if (!plain)
 		cgroup_enter();
 	settings_set(0, NR_KSM_SETTINGS);
+	events_get(&before);
 	for (round = 0; round < rounds(4); round++) {
 		if (delay >= 0)
 			write_file(DELAY, "%d", delays[round % 4]);
@@ -444,7 +559,10 @@ static void one_pair(const char *first, const char *second)
 	if (delay >= 0)
 		write_file(DELAY, "%ld", delay);
 	settings_back(0, NR_KSM_SETTINGS);
-	note("%u rounds%s", round, delay >= 0 ? ", half of them with delays" : "");
+	swapped = vmstat("pswpout") - swapped;
+	note_done(round, delay >= 0 ? ", half of them with delays" : "", swapped);
+	expect_done(pair[0], &before, swapped);
+	expect_done(pair[1], &before, swapped);
 }
 
 /*
@@ -637,6 +755,9 @@ struct duel {
 	unsigned long first;
 	/* the blocks may be gone before they can be shared */
 	bool may_be_gone;
+	/* a fork must meet a pinned page; act() pins for good, so its moment can be sought */
+	bool pins, stays_pinned;
+	uint64_t later_ns;
 	long background, shared, fallbacks, delay;
 	uint64_t state, fork_ns;
 	bool stop;
@@ -733,7 +854,7 @@ static pid_t duel_round(unsigned int round)
 	/* first without, then with all its CPU time */
 	barrier(GATHERED, 2);
 	spin_barrier(START, 2);
-	spin_ns(rnd(&duel.state) % (duel.fork_ns / 2 + 1));
+	spin_ns(duel.later_ns + rnd(&duel.state) % (duel.fork_ns / 2 + 1));
 	pid = xfork();
 	if (!pid)
 		return 0;
@@ -747,6 +868,11 @@ static pid_t duel_round(unsigned int round)
 	      "round %u: not shared, and nothing was pinned", round);
 	duel.shared += !plain && shared;
 	duel.fallbacks += pinned;
+	/* where the one is as likely as the other they meet most often */
+	if (duel.stays_pinned && pinned)
+		duel.later_ns /= 2;
+	else if (duel.stays_pinned && duel.later_ns < 2 * duel.fork_ns)
+		duel.later_ns += duel.fork_ns / 8;
 	return pid;
 }
 
@@ -774,6 +900,14 @@ static void duel_end(void)
 	     duel.round + 1, duel.shared, duel.fallbacks, (unsigned long long)slots[0],
 	     (unsigned long long)slots[1], (unsigned long long)slots[2]);
 	check(plain || duel.shared, "the tables were never shared");
+	check(plain || !duel.pins || duel.fallbacks, "no fork has met a pinned page");
+}
+
+/* As many rounds as wanted; and more, but not for ever, until a page was pinned. */
+static bool duel_goes_on(unsigned int round, unsigned int nr)
+{
+	return round < nr ||
+	       (!plain && duel.pins && !duel.fallbacks && round < nr + 200);
 }
 
 #define TESTED	4UL
@@ -800,14 +934,28 @@ static void next_pages(char *p, unsigned int round, bool only_one)
 	fill(p, duel.first, only_one ? 1 : TESTED, duel.owner);
 }
 
-/* A file past the page cache: FEW pages of FILE_DATA from 0 and from BLOCK_PAGES on. */
+static void make_pages(char *buf, unsigned long first, unsigned int owner)
+{
+	unsigned long i;
+
+	for (i = 0; i < TESTED; i++)
+		pattern_page(buf + i * PAGE, first + i, owner);
+}
+
+/* A file past the page cache: MANY times the same TESTED pages of FILE_DATA, and room. */
+#define MANY	32UL
 static int direct_fd;
 
 static void open_direct(void)
 {
-	int fd = disk_file(2 * FEW, FILE_DATA);
+	int fd = disk_file(2 * MANY * TESTED, FILE_DATA);
+	unsigned long i;
 	char path[64];
 
+	make_pages(direct, 0, FILE_DATA);
+	for (i = 0; i < MANY; i++)
+		check(pwrite(fd, direct, TESTED * PAGE, i * TESTED * PAGE) == TESTED * PAGE,
+		      "pwrite: %s", strerror(errno));
 	fsync(fd);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	direct_fd = open(path, O_RDWR | O_DIRECT);
@@ -816,25 +964,25 @@ static void open_direct(void)
 	close(fd);
 }
 
-/* The first pages of the file are read, the others are written. */
+/*
+ * The first pages of the file are read, others are written.  In every other pair of rounds
+ * it is the same memory many times over in one call, so that it is pinned for longer.
+ */
 static void act_direct(void)
 {
+	unsigned int n = duel.round / 2 % 2 ? MANY : 1, i;
+	struct iovec iov[MANY];
 	char *p = duel.p;
+	ssize_t ret;
 
+	for (i = 0; i < n; i++)
+		iov[i] = (struct iovec){ AT(duel.first), TESTED * PAGE };
 	if (duel.what == 1)
-		check(pread(direct_fd, AT(duel.first), TESTED * PAGE, 0) == TESTED * PAGE,
-		      "pread: %s", strerror(errno));
+		ret = preadv(direct_fd, iov, n, 0);
 	else
-		check(pwrite(direct_fd, AT(duel.first), TESTED * PAGE, FEW * PAGE) ==
-		      TESTED * PAGE, "pwrite: %s", strerror(errno));
-}
-
-static void make_pages(char *buf, unsigned long first, unsigned int owner)
-{
-	unsigned long i;
-
-	for (i = 0; i < TESTED; i++)
-		pattern_page(buf + i * PAGE, first + i, owner);
+		ret = pwritev(direct_fd, iov, n, MANY * TESTED * PAGE);
+	check(ret == (ssize_t)(n * TESTED * PAGE), "%s: %s", duel.what == 1 ? "preadv" : "pwritev",
+	      strerror(errno));
 }
 
 /* Each word is of before or of the file, for a copy may be made in the midst of a transfer. */
@@ -871,8 +1019,9 @@ static void fork_against_direct(void)
 
 	open_direct();
 	p = duel_map();
+	duel.pins = true;
 	duel_begin(act_direct, p);
-	for (round = 0; round < nr; round++) {
+	for (round = 0; duel_goes_on(round, nr); round++) {
 		unsigned long b, n;
 		pid_t pid;
 
@@ -905,7 +1054,7 @@ static void fork_against_direct(void)
 			      "the child has changed the parent's pages");
 		} else {
 			verify_tested(p, duel.owner);
-			check(pread(direct_fd, direct, TESTED * PAGE, FEW * PAGE) ==
+			check(pread(direct_fd, direct, TESTED * PAGE, MANY * TESTED * PAGE) ==
 			      TESTED * PAGE, "pread: %s", strerror(errno));
 			make_pages(snapshot, duel.first, duel.owner);
 			check(!memcmp(direct, snapshot, TESTED * PAGE),
@@ -1005,8 +1154,10 @@ static void fork_against_ring(void)
 	if (syscall(SYS_io_uring_register, ring.fd, IORING_REGISTER_BUFFERS, &iov, 1))
 		skip_case("IORING_REGISTER_BUFFERS: %s", strerror(errno));
 	syscall(SYS_io_uring_register, ring.fd, IORING_UNREGISTER_BUFFERS, NULL, 0);
+	duel.pins = true;
+	duel.stays_pinned = true;
 	duel_begin(act_register, p);
-	for (round = 0; round < nr; round++) {
+	for (round = 0; duel_goes_on(round, nr); round++) {
 		pid_t pid;
 
 		next_pages(p, round, false);

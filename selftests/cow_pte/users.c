@@ -1111,6 +1111,9 @@ static unsigned int lru_gen_read(struct lruvec *v)
 	while (fgets(line, sizeof(line), f)) {
 		if (sscanf(line, "memcg %lu", &memcg) == 1)
 			continue;
+		/* the root comes first; one that is dying has no number */
+		if (!memcg && nr && v[0].memcg)
+			continue;
 		if (sscanf(line, " node %lu", &n) == 1) {
 			if (nr == NR_LRUVECS)
 				break;
