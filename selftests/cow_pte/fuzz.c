@@ -10,7 +10,8 @@
  * are scheduled.  The first case compares these, the resident pages and the size of the
  * page tables, process by process; the second adds what moves pages about: swap,
  * compaction, KSM, huge pages, other processes that look in.  It compares the results,
- * too; which pages are resident then is the weather.
+ * too; which pages are resident then is the weather.  Both ask whether the counters of a
+ * process are what its tables have, when it is born and when it ends.
  *
  * Each process has a second thread, with pages and a model of its own: fork may come at
  * any moment of what that one does.
@@ -99,6 +100,7 @@ static uint64_t kinds = ~0ULL;
 static bool pressure;
 
 /* This process. */
+static struct sizes born;
 static uint64_t path, thread_count, thread_hash;
 static unsigned int depth;
 static int data_fd = -1, direct_fd = -1;
@@ -132,7 +134,11 @@ static struct tally {
 #define MAX_RESULTS	1024
 static struct result {
 	uint64_t path, hash;
-	long rss, pte;
+	/* of the main thread's pages when it was born, of the arena when it ended; kB */
+	struct sizes {
+		long rss, anon, swap;
+	} born, ended;
+	long pte;
 } *results;
 
 /* The operations of the main thread; the second one has half as many. */
@@ -1924,6 +1930,83 @@ static void registered(bool yes)
 	}
 }
 
+/* What smaps finds in the tables for the pages up to @end. */
+static struct sizes sizes_of(unsigned long end_page)
+{
+	FILE *f = fopen("/proc/self/smaps", "r");
+	struct sizes sum = { };
+	unsigned long start, end;
+	char line[256];
+	bool in = false;
+	long kb;
+
+	check(f, "smaps: %s", strerror(errno));
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			in = start >= (unsigned long)BASE &&
+			     start < (unsigned long)AT(end_page);
+		else if (!in)
+			continue;
+		else if (sscanf(line, "Rss: %ld", &kb) == 1)
+			sum.rss += kb;
+		else if (sscanf(line, "Anonymous: %ld", &kb) == 1)
+			sum.anon += kb;
+		else if (sscanf(line, "Swap: %ld", &kb) == 1)
+			sum.swap += kb;
+	}
+	fclose(f);
+	return sum;
+}
+
+static struct sizes rollup(void)
+{
+	static const char * const names[] = { "\nRss:", "\nAnonymous:", "\nSwap:" };
+	static char buf[4096];
+	long kb[ARRAY_LEN(names)];
+	int fd = open("/proc/self/smaps_rollup", O_RDONLY | O_CLOEXEC);
+	ssize_t len = 0, n;
+	unsigned int i;
+
+	must(fd >= 0, "smaps_rollup: %s", strerror(errno));
+	while ((n = read(fd, buf + len, sizeof(buf) - 1 - len)) > 0)
+		len += n;
+	close(fd);
+	buf[len] = 0;
+	for (i = 0; i < ARRAY_LEN(names); i++) {
+		const char *at = strstr(buf, names[i]);
+
+		must(at, "smaps_rollup has no %s", names[i] + 1);
+		kb[i] = atol(at + strlen(names[i]));
+	}
+	return (struct sizes){ kb[0], kb[1], kb[2] };
+}
+
+/*
+ * While no other thread runs: the counters of the process, which /proc reads exactly, say
+ * what is in its tables.  The reading itself, and others under pressure, may change both
+ * in between, but not each time.  Swap of smaps includes pages of files in memory.
+ */
+static void check_counters(void)
+{
+	static const char *const names[] = { "VmRSS", "RssAnon", "VmSwap" };
+	long before[ARRAY_LEN(names)], after[ARRAY_LEN(names)];
+	struct sizes tables;
+	unsigned int tries;
+
+	for (tries = 0; tries < 200; tries++) {
+		status_fields(getpid(), names, before, ARRAY_LEN(names));
+		tables = rollup();
+		status_fields(getpid(), names, after, ARRAY_LEN(names));
+		if (after[0] == tables.rss && after[1] == tables.anon &&
+		    (pressure ? after[2] <= tables.swap : after[2] == tables.swap))
+			return;
+		if (tries && memcmp(before, after, sizeof(after)))
+			usleep(1000);
+	}
+	wrong("counters: %ld kB resident, %ld anonymous, %ld in swap; the tables: %ld, %ld, %ld",
+	      after[0], after[1], after[2], tables.rss, tables.anon, tables.swap);
+}
+
 static void live(void);
 
 static void op_fork(void)
@@ -1953,6 +2036,9 @@ static void op_fork(void)
 	 * it stands still: what there is must not change, while the parent goes on.
 	 */
 	second_compare(false);
+	check_counters();
+	if (!pressure)
+		born = sizes_of(MAIN_PAGES);
 	check_thread_pages();
 	model_after_fork();
 	check_all();
@@ -1961,27 +2047,6 @@ static void op_fork(void)
 	second_pages();
 	live();
 	done();
-}
-
-/* The arena's resident pages, in kB. */
-static long arena_rss(void)
-{
-	unsigned long start, end;
-	FILE *f = fopen("/proc/self/smaps", "r");
-	char line[256];
-	long sum = 0, kb;
-	bool in = false;
-
-	check(f, "smaps: %s", strerror(errno));
-	while (fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
-			in = start >= (unsigned long)BASE &&
-			     start < (unsigned long)AT(PAGES);
-		else if (in && sscanf(line, "Rss: %ld", &kb) == 1)
-			sum += kb;
-	}
-	fclose(f);
-	return sum;
 }
 
 /* What a process of the tree does from its first moment to its last. */
@@ -2019,13 +2084,15 @@ static void live(void)
 	check_heap();
 	/* so that it has had all its operations: it stops only then */
 	stop_thread();
+	check_counters();
 	i = __atomic_fetch_add(&slots[SL_PROCESSES], 1, __ATOMIC_RELAXED);
 	check(i < MAX_RESULTS, "too many processes: fewer --ops or a smaller --depth");
 	r = &results[i];
 	r->path = path;
 	r->hash = mix3(hash, thread_hash, 5);
 	if (!pressure) {
-		r->rss = arena_rss();
+		r->born = born;
+		r->ended = sizes_of(PAGES);
 		r->pte = status_kb(getpid(), "VmPTE");
 	}
 	registered(false);
@@ -2103,6 +2170,15 @@ static void run_sharing(void)
 	shared_runs.forks += slots[SL_FORKS];
 }
 
+static void compare_sizes(uint64_t process, const char *when, const struct sizes *with,
+			  const struct sizes *without)
+{
+	check(!memcmp(with, without, sizeof(*with)),
+	      OPTIONS ": process %#" PRIx64 ", when it %s: Rss %ld kB, Anonymous %ld, Swap %ld, without sharing %ld, %ld, %ld",
+	      OPTION_VALUES, process, when, with->rss, with->anon, with->swap, without->rss,
+	      without->anon, without->swap);
+}
+
 /* Run it both ways and compare.  Returns the number of operations; *processes grows. */
 static unsigned long run_both(unsigned long *processes)
 {
@@ -2132,9 +2208,8 @@ static unsigned long run_both(unsigned long *processes)
 		check(a->hash == b->hash,
 		      OPTIONS ": process %#" PRIx64 ": an operation returned something else than without sharing",
 		      OPTION_VALUES, a->path);
-		check(a->rss == b->rss,
-		      OPTIONS ": process %#" PRIx64 ": Rss %ld kB, without sharing %ld",
-		      OPTION_VALUES, a->path, b->rss, a->rss);
+		compare_sizes(a->path, "was born", &b->born, &a->born);
+		compare_sizes(a->path, "ended", &b->ended, &a->ended);
 		check(a->pte == b->pte,
 		      OPTIONS ": process %#" PRIx64 ": VmPTE %ld kB, without sharing %ld",
 		      OPTION_VALUES, a->path, b->pte, a->pte);
