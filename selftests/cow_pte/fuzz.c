@@ -1930,29 +1930,36 @@ static void registered(bool yes)
 	}
 }
 
-/* What smaps finds in the tables for the pages up to @end. */
-static struct sizes sizes_of(unsigned long end_page)
+/*
+ * What smaps finds in the tables for the pages up to @end_page.  A fault maps pages of the
+ * file around it, but for those that somebody has locked at this moment.  So they count
+ * only where check_all() has read them all.
+ */
+static struct sizes sizes_of(unsigned long end_page, bool all_read)
 {
 	FILE *f = fopen("/proc/self/smaps", "r");
-	struct sizes sum = { };
+	bool in = false, files = false;
 	unsigned long start, end;
-	char line[256];
-	bool in = false;
-	long kb;
+	struct sizes sum = { };
+	char line[256], may_read;
+	long kb, rss = 0;
 
 	check(f, "smaps: %s", strerror(errno));
 	while (fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+		if (sscanf(line, "%lx-%lx %c", &start, &end, &may_read) == 3) {
 			in = start >= (unsigned long)BASE &&
 			     start < (unsigned long)AT(end_page);
-		else if (!in)
+			files = all_read && may_read == 'r';
+		} else if (!in) {
 			continue;
-		else if (sscanf(line, "Rss: %ld", &kb) == 1)
-			sum.rss += kb;
-		else if (sscanf(line, "Anonymous: %ld", &kb) == 1)
+		} else if (sscanf(line, "Rss: %ld", &kb) == 1) {
+			rss = kb;
+		} else if (sscanf(line, "Anonymous: %ld", &kb) == 1) {
+			sum.rss += files ? rss : kb;
 			sum.anon += kb;
-		else if (sscanf(line, "Swap: %ld", &kb) == 1)
+		} else if (sscanf(line, "Swap: %ld", &kb) == 1) {
 			sum.swap += kb;
+		}
 	}
 	fclose(f);
 	return sum;
@@ -2038,7 +2045,7 @@ static void op_fork(void)
 	second_compare(false);
 	check_counters();
 	if (!pressure)
-		born = sizes_of(MAIN_PAGES);
+		born = sizes_of(MAIN_PAGES, false);
 	check_thread_pages();
 	model_after_fork();
 	check_all();
@@ -2092,7 +2099,7 @@ static void live(void)
 	r->hash = mix3(hash, thread_hash, 5);
 	if (!pressure) {
 		r->born = born;
-		r->ended = sizes_of(PAGES);
+		r->ended = sizes_of(PAGES, true);
 		r->pte = status_kb(getpid(), "VmPTE");
 	}
 	registered(false);
