@@ -973,8 +973,8 @@ static bool can_move;
 
 /*
  * A page moves from elsewhere into a hole.  It must be of this table alone, which it is,
- * having been written a moment ago; only the weather may be in the way, and then it is
- * copied, for the results are to be the same.
+ * having been written a moment ago; only the weather may be in the way, or a fork by the
+ * other thread, and then it is copied, for the results are to be the same.
  */
 static void move_page(int fd, unsigned long from, unsigned long to)
 {
@@ -996,7 +996,7 @@ static void move_page(int fd, unsigned long from, unsigned long to)
 	} while (ret == -EAGAIN);
 	if (!ret)
 		__atomic_add_fetch(&slots[SL_MOVES], 1, __ATOMIC_RELAXED);
-	must(!ret || (pressure && ret == -EBUSY), "returned %ld", ret);
+	must(!ret || ((pressure || !is_main) && ret == -EBUSY), "returned %ld", ret);
 	if (ret) {
 		struct uffdio_copy copy = { .dst = (long)AT(to), .src = (long)AT(from), .len = PAGE };
 
