@@ -202,13 +202,22 @@ static void make_page(void *buf, uint64_t val)
 
 static __thread sigjmp_buf fault_env;
 static __thread volatile sig_atomic_t armed;
+/* what peek() or poke() had */
+static __thread struct {
+	int sig, code;
+	char *at;
+} fault;
 
-static void on_fault(int sig)
+static void on_fault(int sig, siginfo_t *info, void *context)
 {
+	(void)context;
 	if (!armed) {
 		signal(sig, SIG_DFL);
 		return;
 	}
+	fault.sig = sig;
+	fault.code = info->si_code;
+	fault.at = info->si_addr;
 	siglongjmp(fault_env, 1);
 }
 
@@ -261,6 +270,19 @@ static bool can(unsigned long n, unsigned int flag)
 	return (model[n].flags & (MAPPED | flag)) == (MAPPED | flag);
 }
 
+/* The access of page @n that has just failed had this signal. */
+static void check_signal(unsigned long n, int sig, int code)
+{
+	must(fault.sig == sig && fault.code == code && fault.at == AT(n),
+	     "page %lu (flags %#x): signal %d, code %d, at %p, must be %d, %d, at %p", n,
+	     model[n].flags, fault.sig, fault.code, fault.at, sig, code, AT(n));
+}
+
+static void check_refused(unsigned long n)
+{
+	check_signal(n, SIGSEGV, can(n, 0) ? SEGV_ACCERR : SEGV_MAPERR);
+}
+
 static void check_words(unsigned long n, const uint64_t *words)
 {
 	struct page *m = &model[n];
@@ -292,6 +314,8 @@ static void check_page(unsigned long n)
 		check_words(n, words);
 		must(rest_is_zero(n), "page %lu (flags %#x) has what nobody wrote", n,
 		     model[n].flags);
+	} else {
+		check_refused(n);
 	}
 }
 
@@ -403,8 +427,10 @@ static void op_write(void)
 		ok = poke(n, val + n * 2);
 		must(ok == can(n, WRITE), "writing page %lu (flags %#x) %s", n,
 		     model[n].flags, ok ? "worked" : "faulted");
-		if (!ok)
+		if (!ok) {
+			check_refused(n);
 			continue;
+		}
 		set_page(n, val + n * 2);
 		did = true;
 	}
@@ -492,10 +518,12 @@ static void op_pkey(void)
 		model[n].flags = (model[n].flags & ~(READ | WRITE)) | prot_flags[i];
 	for (k = 0; k < 3 && hole > r.first; k++) {
 		n = r.first + pick(hole - r.first);
-		if (key < 0 || !denies)
+		if (key < 0 || !denies) {
 			check_page(n);
-		else
-			must(!peek(n, words), "page %lu can be read, against its key", n);
+			continue;
+		}
+		must(!peek(n, words), "page %lu can be read, against its key", n);
+		check_signal(n, SIGSEGV, SEGV_PKUERR);
 	}
 	expect(result(syscall(SYS_pkey_mprotect, AT(r.first), r.nr * PAGE, prots[i],
 			      key < 0 ? -1 : 0)), want);
@@ -1026,8 +1054,13 @@ static void protect_pages(int fd, struct range r)
 		check_page(n);
 	/* Page tables that are not there are not protected. */
 	n = r.first + pick(r.nr);
-	if (model[n].val)
+	if (model[n].val) {
 		must(!poke(n, val), "protected page %lu was written to", n);
+		if (can(n, WRITE))
+			check_signal(n, SIGBUS, BUS_ADRERR);
+		else
+			check_refused(n);
+	}
 	check_page(n);
 	if (!pick(2))
 		return;
@@ -1078,6 +1111,7 @@ static void op_userfault(void)
 		long ret;
 
 		must(!peek(r.first + 2, words), "a hole was filled by nobody");
+		check_signal(r.first + 2, SIGBUS, BUS_ADRERR);
 		make_page(buf, val);
 		do {
 			copy.copy = 0;
@@ -1131,6 +1165,7 @@ static void op_continue(void)
 		drop_page(n);
 	n = r.first + pick(r.nr);
 	must(!peek(n, words), "page %lu of the file was mapped by nobody", n);
+	check_signal(n, SIGBUS, BUS_ADRERR);
 	cont.range.start = (long)AT(n);
 	cont.range.len = PAGE;
 	do {
@@ -1393,6 +1428,8 @@ static void check_file_page(unsigned long n, bool beyond, uint64_t val)
 	bool ok = peek(n, words);
 
 	must(ok != beyond, "reading page %lu of the file %s", n, ok ? "worked" : "faulted");
+	if (!ok)
+		check_signal(n, SIGBUS, BUS_ADRERR);
 	for (i = 0; ok && i < ARRAY_LEN(places); i++)
 		must(words[i] == word_of(val, i), "page %lu of the file: %#" PRIx64
 		     ", must be %#" PRIx64, n, words[i], word_of(val, i));
@@ -2115,7 +2152,7 @@ static void map_arena(char *at, unsigned long nr)
 /* Run the tree that the seed makes, with or without sharing. */
 static void run_tree(bool share)
 {
-	struct sigaction sa = { .sa_handler = on_fault };
+	struct sigaction sa = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO };
 	unsigned long n;
 	pid_t pid;
 
