@@ -1818,14 +1818,58 @@ static pid_t children[MAX_CHILDREN];
 static unsigned int nr_children, nr_forks;
 
 /*
- * A page of a child's that nobody writes to but its parent, from outside: what was written
- * is there, whoever shares the table, until it is written again.
+ * A page of a process's that nobody writes to but its parent, from outside.  A letter has
+ * the process whom it is for, and a number that rises.  Until there is one for it, a
+ * process has what its parent had when it forked, perhaps a part of a letter; ancestors live
+ * on, so that is for others.
  */
+static uint64_t inherited[ARRAY_LEN(places)], letter_number;
+
+static uint64_t letter_for(pid_t pid, unsigned int number)
+{
+	return (uint64_t)pid << 24 | number << 1 | 1;
+}
+
+/* False if word @i of the page is neither inherited nor a letter for this process. */
+static bool look_at_letter(unsigned int i, uint64_t *number)
+{
+	uint64_t word = *(volatile uint64_t *)(AT(MAILBOX) + places[i]);
+	uint64_t val = word_of(word, i);
+
+	*number = letter_number;
+	if (!letter_number && word == inherited[i])
+		return true;
+	*number = (val >> 1) & 0x7fffff;
+	return (val & 1) && (pid_t)(val >> 24) == getpid() && *number >= letter_number;
+}
+
+/* While a letter is being written there may be a part of it only, even of a word. */
+static void check_mailbox(void)
+{
+	uint64_t number = letter_number;
+	unsigned int i, tries;
+
+	for (i = 0; i < ARRAY_LEN(places); i++) {
+		for (tries = 0; !look_at_letter(i, &number); tries++) {
+			must(tries < 10000, "the mailbox has %#" PRIx64
+			     ", of another process or an earlier time, must have %#" PRIx64
+			     " or a letter for %d since %" PRIu64,
+			     *(uint64_t *)(AT(MAILBOX) + places[i]), inherited[i], getpid(),
+			     letter_number);
+			usleep(1000);
+		}
+	}
+	/* of the last word, which is written last */
+	letter_number = number;
+	must(rest_is_zero(MAILBOX), "the mailbox has what nobody wrote");
+}
+
+/* What was written from outside is there, whoever shares the table. */
 static void op_post(void)
 {
 	static char buf[PAGE];
+	static unsigned int number;
 	struct iovec local = { buf, PAGE }, remote = { AT(MAILBOX), PAGE };
-	uint64_t val = mix3(rng, 14, op_index) | 1;
 	unsigned int i, k;
 	pid_t pid;
 	long ret;
@@ -1834,7 +1878,9 @@ static void op_post(void)
 		return;
 	pid = children[pick(nr_children)];
 	for (k = 0; k < 3; k++) {
-		make_page(buf, val + k * 2);
+		uint64_t val = letter_for(pid, ++number);
+
+		make_page(buf, val);
 		ret = result(process_vm_writev(pid, &local, 1, &remote, 1, 0));
 		if (ret == PAGE) {
 			memset(buf, 0, PAGE);
@@ -1845,8 +1891,10 @@ static void op_post(void)
 			return;
 		must(ret == PAGE, "returned %ld", ret);
 		for (i = 0; i < ARRAY_LEN(places); i++)
-			must(*(uint64_t *)(buf + places[i]) == word_of(val + k * 2, i),
+			must(*(uint64_t *)(buf + places[i]) == word_of(val, i),
 			     "what was written into a child is not there");
+		/* and is not here */
+		check_mailbox();
 		did = true;
 	}
 }
@@ -2181,6 +2229,7 @@ static void live(void);
 static void op_fork(void)
 {
 	uint64_t child_path = path * 8 + 1 + nr_forks % 7;
+	unsigned int i;
 	pid_t pid;
 
 	if (depth >= max_depth)
@@ -2210,6 +2259,10 @@ static void op_fork(void)
 	if (!pressure)
 		born = sizes_of(MAIN_PAGES, false);
 	check_thread_pages();
+	for (i = 0; i < ARRAY_LEN(places); i++)
+		inherited[i] = *(volatile uint64_t *)(AT(MAILBOX) + places[i]);
+	letter_number = 0;
+	check_mailbox();
 	check_all();
 	check_heap();
 	second_look(true);
@@ -2242,6 +2295,7 @@ static void live(void)
 		}
 		for (i = 0; i < 4; i++)
 			check_page(pick(MAIN_PAGES));
+		check_mailbox();
 		__atomic_add_fetch(&slots[SL_OPS], 1, __ATOMIC_RELAXED);
 	}
 	op_name = "last look";
@@ -2251,6 +2305,7 @@ static void live(void)
 	op_name = "look after the children";
 	check_all();
 	check_heap();
+	check_mailbox();
 	/* so that it has had all its operations: it stops only then */
 	stop_thread();
 	check_counters();
