@@ -21,9 +21,27 @@
  * --depth) or thinned out (--kinds) and what is left does the same: --shrink looks
  * for the smallest run that fails.
  *
- * Not here: io_uring, which takes no address for its rings, uprobes, which want a file
- * that is executed, hwpoison, DAMON, devices that map page frames (users.c has these),
- * MMU notifiers (interface.c, rmap.c), and what invalidates the pages of a file (rmap.c).
+ * Not here, because it needs an ordering, a device or a privilege of its own, or takes
+ * memory from everybody; each has a case elsewhere:
+ *   hwpoison, soft offline, memory hot-unplug, DAMON, uprobes, perf samples, time
+ *   namespaces, the OOM reaper, exclusive access of a device, PCI memory, trace buffers and
+ *   io_uring rings in a hole: users.c;
+ *   what migrates to a device, MMU notifiers: rmap.c ("pages that another process moves to a
+ *   device"), interface.c ("mmu notifiers"), nomem.c ("mmu notifier"); invalidated pages of a
+ *   file and a block device: rmap.c;
+ *   pins that last over a fork (io_uring buffers), core dumps: gup.c, races.c ("one mm: fork
+ *   against registered buffers");
+ *   hugetlb neighbours, moves of whole upper levels, shared mappings beside shared tables,
+ *   events of userfaultfd that the parent answers: mm_ops.c ("hugetlb beside a shared table",
+ *   "mremap of a GiB, shared again", "edges beside a shared mapping", "userfaultfd of the
+ *   child"); files on a disk that are truncated: mm_ops.c ("truncate on disk");
+ *   what smaps, soft-dirty bits, page_idle, oom_score and the tracepoints say, and whose
+ *   cgroup pays: smaps.c (here they are read, or cleared, and not compared);
+ *   VmHWM and the system's page tables: accounting.c;
+ *   memory cgroups that are full: reclaim.c; allocations that fail: nomem.c;
+ *   vfork: fork.c, interface.c; set-user-ID programs: interface.c.
+ * apply_to_page_range() has no caller in a VM, and no test.  Page table isolation and 5-level
+ * tables are ways to boot, with this as with all tests; PAE and Xen PV never share.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -31,6 +49,7 @@
 #include <linux/futex.h>
 #include <linux/if_packet.h>
 #include <linux/userfaultfd.h>
+#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -50,7 +69,9 @@
 
 #include "cow_pte_util.h"
 
+#define MPOL_PREFERRED		1
 #define MPOL_BIND		2
+#define MPOL_INTERLEAVE		3
 #define MPOL_MF_MOVE		2
 
 /*
@@ -123,7 +144,10 @@ static __thread int pipe_fd[2];
 
 /* Words that all processes share. */
 enum slot {
-	SL_OPS, SL_PROCESSES, SL_FORKS, SL_MOVES, SL_STOP, SL_SWAPOFFS, SL_PIDS, NR_PIDS = 20,
+	SL_OPS, SL_PROCESSES, SL_FORKS,
+	/* from run to run */
+	SL_KEPT, SL_MOVES = SL_KEPT, SL_STOP, SL_SWAPOFFS, SL_AGED, SL_SPLITS,
+	SL_PIDS, NR_PIDS = 20,
 };
 
 /* Per kind of operation: how often one began, and how often it did something. */
@@ -1433,9 +1457,10 @@ static void op_scan(void)
 	close(fd);
 }
 
-/* Pages go to another node, by policy or one by one. */
+/* Pages go to another node, by policy or one by one; or they and tables begin there. */
 static void op_nodes(void)
 {
+	static const int policies[] = { MPOL_PREFERRED, MPOL_BIND, MPOL_INTERLEAVE };
 	struct range r = pick_range();
 	unsigned long mask = 1UL << pick(2), both = 3;
 	void *pages[16];
@@ -1444,7 +1469,16 @@ static void op_nodes(void)
 
 	if (!pressure)
 		return;
-	if (pick(2)) {
+	if (!pick(3)) {
+		bool set = !syscall(SYS_set_mempolicy, policies[pick(3)], &mask, 8);
+
+		if (is_main)
+			op_write();
+		for (i = 0; i < ARRAY_LEN(pages); i++)
+			check_page(r.first + pick(r.nr));
+		must(!syscall(SYS_set_mempolicy, 0, NULL, 0), "set_mempolicy: %s", strerror(errno));
+		did = set;
+	} else if (pick(2)) {
 		did = !syscall(SYS_mbind, AT(r.first), r.nr * PAGE, MPOL_BIND, &mask, 8,
 			       MPOL_MF_MOVE);
 		syscall(SYS_mbind, AT(r.first), r.nr * PAGE, 0, NULL, 0, 0);
@@ -1814,6 +1848,95 @@ static void op_ptrace(void)
 	check_page(n);
 }
 
+struct uffd_monitor {
+	int fd, stop;
+	unsigned int forks;
+};
+
+/* Takes a child's userfaultfd, which is told of the fork, and lets go of it. */
+static void *uffd_monitor(void *arg)
+{
+	struct uffd_monitor *m = arg;
+	struct pollfd fds[2] = {
+		{ .fd = m->fd, .events = POLLIN }, { .fd = m->stop, .events = POLLIN },
+	};
+	struct uffd_msg msg;
+
+	do {
+		if (poll(fds, 2, -1) < 0 && errno != EINTR)
+			break;
+		if (read(m->fd, &msg, sizeof(msg)) == sizeof(msg) &&
+		    msg.event == UFFD_EVENT_FORK) {
+			m->forks++;
+			close(msg.arg.fork.ufd);
+		}
+	} while (!fds[1].revents);
+	return NULL;
+}
+
+/*
+ * A child of a process that wants to know of forks inherits that its pages are armed, and
+ * the fork waits until somebody has read so.  Other blocks are shared.  When the child's
+ * userfaultfd is closed its memory is as the model says.
+ */
+static void op_uffd_fork(void)
+{
+	struct range r = plain_pages(pick_range());
+	struct uffdio_register reg = {
+		.range = { (long)AT(r.first), r.nr * PAGE },
+		.mode = pick(2) ? UFFDIO_REGISTER_MODE_WP : UFFDIO_REGISTER_MODE_MISSING,
+	};
+	struct uffd_monitor m = { };
+	int stop[2], go[2], k;
+	pthread_attr_t attr;
+	pthread_t thread;
+	unsigned long n;
+	char byte = 0;
+	pid_t pid;
+
+	for (n = r.first; n < r.end; n++)
+		if (model[n].flags & (DONT_FORK | WIPE))
+			return;
+	if (!r.nr)
+		return;
+	m.fd = userfault(UFFD_FEATURE_SIGBUS | UFFD_FEATURE_EVENT_FORK);
+	if (m.fd < 0)
+		return;
+	must(!pipe(stop) && !pipe(go), "pipe: %s", strerror(errno));
+	m.stop = stop[0];
+	expect(result(ioctl(m.fd, UFFDIO_REGISTER, &reg)), 0);
+	must(!pthread_attr_init(&attr) && !pthread_attr_setstacksize(&attr, 512 << 10) &&
+	     !pthread_create(&thread, &attr, uffd_monitor, &m), "pthread_create");
+	pthread_attr_destroy(&attr);
+	pid = tree_fork();
+	if (!pid) {
+		model_after_fork(0, MAIN_PAGES);
+		must(read(go[0], &byte, 1) == 1, "read: %s", strerror(errno));
+		for (n = r.first; n < r.end; n++)
+			check_page(n);
+		for (k = 0; k < 8; k++)
+			check_page(pick(MAIN_PAGES));
+		n = r.first + pick(r.nr);
+		if (can(n, WRITE))
+			must(poke(n, rng | 1), "writing page %lu (flags %#x) faulted", n,
+			     model[n].flags);
+		done();
+	}
+	must(write(stop[1], &byte, 1) == 1, "write: %s", strerror(errno));
+	pthread_join(thread, NULL);
+	must(m.forks == 1, "%u events of a fork", m.forks);
+	must(write(go[1], &byte, 1) == 1, "write: %s", strerror(errno));
+	join(pid);
+	expect(result(ioctl(m.fd, UFFDIO_UNREGISTER, &reg.range)), 0);
+	for (n = r.first; n < r.end; n++)
+		check_page(n);
+	for (k = 0; k < 2; k++) {
+		close(stop[k]);
+		close(go[k]);
+	}
+	close(m.fd);
+}
+
 static pid_t children[MAX_CHILDREN];
 static unsigned int nr_children, nr_forks;
 
@@ -1941,6 +2064,7 @@ static const struct kind {
 	{ "exec", 1, op_exec, true },
 	{ "kill", 2, op_kill, true },
 	{ "ptrace", 3, op_ptrace, true },
+	{ "uffd-fork", 2, op_uffd_fork, true },
 	{ "fork", 7, op_fork, true },
 	/* the last two have a meaning of their own: whether the second thread has operations */
 	{ "thread", 0, NULL, false },
@@ -2337,7 +2461,7 @@ static void run_tree(bool share)
 	pid_t pid;
 
 	for (n = 0; n < SL_PIDS + NR_PIDS; n++)
-		if (n != SL_STOP && n != SL_SWAPOFFS && n != SL_MOVES)
+		if (n < SL_KEPT || n >= SL_PIDS)
 			slots[n] = 0;
 	memset(results, 0, MAX_RESULTS * sizeof(*results));
 	set_mode(share);
@@ -2596,6 +2720,37 @@ static void settings_set(bool back)
 	}
 }
 
+#define LRU_GEN		"/sys/kernel/debug/lru_gen"
+#define LRU_GEN_ON	"/sys/kernel/mm/lru_gen/enabled"
+
+/* Each memory cgroup on each node gets a generation more: tables are walked for that. */
+static void age(void)
+{
+	unsigned long memcg = 0, node = 0, gen, n;
+	FILE *f = fopen(LRU_GEN, "r");
+	struct { unsigned long memcg, node, gen; } v[16];
+	unsigned int nr = 0, i;
+	char line[256];
+
+	if (!f)
+		return;
+	while (fgets(line, sizeof(line), f) && nr < ARRAY_LEN(v)) {
+		if (sscanf(line, "memcg %lu", &memcg) == 1)
+			continue;
+		if (sscanf(line, " node %lu", &node) == 1) {
+			v[nr].memcg = memcg;
+			v[nr++].node = node;
+		} else if (nr && sscanf(line, " %lu", &gen) == 1) {
+			v[nr - 1].gen = gen;
+		}
+	}
+	fclose(f);
+	for (i = 0, n = 0; i < nr; i++)
+		n += !write_file(LRU_GEN, "+ %lu %lu %lu 1 1", v[i].memcg, v[i].node, v[i].gen);
+	if (n)
+		__atomic_add_fetch(&slots[SL_AGED], 1, __ATOMIC_RELAXED);
+}
+
 /* Does to the processes of the tree what an administrator and a bad day can do. */
 static void disturb(void)
 {
@@ -2614,7 +2769,7 @@ static void disturb(void)
 			usleep(1000);
 			continue;
 		}
-		switch (rnd(&state) % 13) {
+		switch (rnd(&state) % 15) {
 		case 0:
 			write_file("/proc/sys/vm/compact_memory", "1");
 			break;
@@ -2659,6 +2814,14 @@ static void disturb(void)
 			if (idle >= 0)
 				close(idle);
 			break;
+		case 11:
+			age();
+			break;
+		case 12:
+			if (!write_file("/sys/kernel/debug/split_huge_pages", "%d,0x%lx,0x%lx",
+					pid, (unsigned long)BASE, (unsigned long)AT(PAGES)))
+				__atomic_add_fetch(&slots[SL_SPLITS], 1, __ATOMIC_RELAXED);
+			break;
 		default:
 			remote.iov_base = AT(rnd(&state) % PAGES);
 			remote.iov_len = PAGE;
@@ -2667,8 +2830,21 @@ static void disturb(void)
 	}
 }
 
+/* What of the multi-gen LRU is on, a number in hexadecimal; 0 without one. */
+static long read_lru_gen(void)
+{
+	char buf[32] = "0";
+	int fd = open(LRU_GEN_ON, O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0 && read(fd, buf, sizeof(buf) - 1) < 0)
+		buf[0] = 0;
+	close(fd);
+	return strtol(buf, NULL, 16);
+}
+
 static void under_pressure(void)
 {
+	long lru_gen;
 	unsigned long operations = 0, processes = 0;
 	uint64_t first_seed = seed;
 	unsigned int runs = 0;
@@ -2678,6 +2854,7 @@ static void under_pressure(void)
 
 	pressure = true;
 	open_files();
+	lru_gen = read_lru_gen();
 	background = background_shares();
 	start = now();
 	settings_set(false);
@@ -2690,12 +2867,16 @@ static void under_pressure(void)
 	}
 	do {
 		seed = first_seed + runs++;
+		/* every other seed has the other way to find what is old */
+		write_file(LRU_GEN_ON, "%ld", seed % 2 ? lru_gen ^ 7 : lru_gen);
 		operations += run_both(&processes);
 	} while (seconds ? now() < start + seconds : runs < rounds(nr_seeds));
 	slots[SL_STOP] = 1;
 	join(pid);
 	settings_set(true);
-	note("swapoff %" PRIu64 " times", slots[SL_SWAPOFFS]);
+	write_file(LRU_GEN_ON, "%ld", lru_gen);
+	note("swapoff %" PRIu64 " times, all pages older %" PRIu64 " times, huge pages split %" PRIu64
+	     " times", slots[SL_SWAPOFFS], slots[SL_AGED], slots[SL_SPLITS]);
 	report(2 * runs, start, operations, processes, background);
 	seed = first_seed;
 }
