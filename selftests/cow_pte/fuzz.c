@@ -146,7 +146,7 @@ static __thread int pipe_fd[2];
 enum slot {
 	SL_OPS, SL_PROCESSES, SL_FORKS,
 	/* from run to run */
-	SL_KEPT, SL_MOVES = SL_KEPT, SL_STOP, SL_SWAPOFFS, SL_AGED, SL_SPLITS,
+	SL_KEPT, SL_MOVES = SL_KEPT, SL_STOP, SL_SWAPOFFS, SL_AGED, SL_SPLITS, SL_AGREED, SL_LOOKS,
 	SL_PIDS, NR_PIDS = 20,
 };
 
@@ -2334,7 +2334,9 @@ static void check_counters(void)
 	struct sizes tables;
 	unsigned int tries;
 
+	__atomic_add_fetch(&slots[SL_AGREED], 1, __ATOMIC_RELAXED);
 	for (tries = 0; tries < 200; tries++) {
+		__atomic_add_fetch(&slots[SL_LOOKS], 1, __ATOMIC_RELAXED);
 		status_fields(getpid(), names, before, ARRAY_LEN(names));
 		tables = rollup();
 		status_fields(getpid(), names, after, ARRAY_LEN(names));
@@ -2579,6 +2581,8 @@ static void open_files(void)
 	else
 		can_move = api.features & FEATURE_MOVE;
 	close(fd);
+	for (i = SL_KEPT; i < SL_PIDS; i++)
+		slots[i] = 0;
 	no_huge_pages = access("/sys/kernel/mm/transparent_hugepage", F_OK);
 	data_fd = memfd_create("fuzz", 0);
 	check(data_fd >= 0, "memfd_create: %s", strerror(errno));
@@ -2650,6 +2654,8 @@ static void report(unsigned int runs, double since, unsigned long done_ops,
 		note("did something:%s", line);
 		len = 0;
 	}
+	note("counters and tables agreed %" PRIu64 " times, after %" PRIu64 " looks in all",
+	     slots[SL_AGREED], slots[SL_LOOKS]);
 	note("with sharing: %ld forks, which without the tests' memory share %ld tables",
 	     shared_runs.forks, others);
 	for (i = 0; i < ARRAY_LEN(shown); i++)
@@ -2858,8 +2864,6 @@ static void under_pressure(void)
 	background = background_shares();
 	start = now();
 	settings_set(false);
-	slots[SL_STOP] = 0;
-	slots[SL_SWAPOFFS] = 0;
 	pid = xfork();
 	if (!pid) {
 		disturb();
