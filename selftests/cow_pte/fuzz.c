@@ -115,8 +115,9 @@ static struct page model[PAGES];
 static unsigned int nr_ops = FEW_OPS, max_depth = 2;
 /* seeds that are tried without --seconds, from --seed on; the first one when it shrinks */
 static unsigned int nr_seeds = 3;
-/* so many operations, and all that must happen has happened */
+/* so many operations, and so long under pressure, and all that must happen has happened */
 #define ENOUGH_OPS	300
+#define ENOUGH_SECONDS	20
 static uint64_t kinds = ~0ULL;
 static bool pressure;
 /* a kernel without huge pages */
@@ -2669,7 +2670,7 @@ static void report(unsigned int runs, double since, unsigned long done_ops,
 				v[shown[i]]);
 	note("with sharing:%s, pswpout %ld, pgmigrate_success %ld", line,
 	     shared_runs.swapped_out, shared_runs.migrated);
-	if (plain || !whole || done_ops < ENOUGH_OPS)
+	if (plain || !whole || done_ops < ENOUGH_OPS || (pressure && t < ENOUGH_SECONDS))
 		return;
 	happened(event_names[EV_SHARE], v[EV_SHARE], others);
 	for (i = 1; i < ARRAY_LEN(shown); i++)
