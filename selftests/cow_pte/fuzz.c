@@ -2064,7 +2064,7 @@ static const struct kind {
 	{ "exec", 1, op_exec, true },
 	{ "kill", 2, op_kill, true },
 	{ "ptrace", 3, op_ptrace, true },
-	{ "uffd-fork", 2, op_uffd_fork, true },
+	{ "uffd-fork", 1, op_uffd_fork, true },
 	{ "fork", 7, op_fork, true },
 	/* the last two have a meaning of their own: whether the second thread has operations */
 	{ "thread", 0, NULL, false },
