@@ -857,6 +857,8 @@ static void notified_sharer(char *p, unsigned int nth, int nth_fd)
 	pid_t pid;
 	bool hit;
 
+	/* on its way to sleep the parent may take back a table of its own */
+	await_asleep(getppid());
 	breaks = own_breaks();
 	shared = status_kb(0, "CowPTE");
 	check(shared >= (long)NR * 4, "CowPTE %ld kB", shared);

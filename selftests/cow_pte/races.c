@@ -758,6 +758,8 @@ struct duel {
 	/* a fork must meet a pinned page; act() pins for good, so its moment can be sought */
 	bool pins, stays_pinned;
 	uint64_t later_ns;
+	/* act() begins early, and goes on until the fork is over */
+	bool goes_on, forked;
 	long background, shared, fallbacks, delay;
 	uint64_t state, fork_ns;
 	bool stop;
@@ -794,7 +796,7 @@ static void *duel_thread(void *arg)
 			return NULL;
 		/* from before the fork to its end */
 		state = seed ^ duel.round;
-		spin_ns(rnd(&state) % duel.fork_ns);
+		spin_ns(rnd(&state) % (duel.goes_on ? duel.fork_ns / 8 + 1 : duel.fork_ns));
 		duel.act();
 		spin_barrier(ACTED, 2);
 	}
@@ -850,6 +852,7 @@ static pid_t duel_round(unsigned int round)
 	duel.round = round;
 	if (duel.delay >= 0)
 		write_file(DELAY, "%d", round % 16 == 7 ? 5000 : round % 4 == 3 ? 300 : 20);
+	duel.forked = false;
 	events_get(&before);
 	/* first without, then with all its CPU time */
 	barrier(GATHERED, 2);
@@ -858,6 +861,7 @@ static pid_t duel_round(unsigned int round)
 	pid = xfork();
 	if (!pid)
 		return 0;
+	__atomic_store_n(&duel.forked, true, __ATOMIC_RELAXED);
 	spin_barrier(ACTED, 2);
 	arrive(OVER);
 	/* the tables of the pages, or a reason why not */
@@ -966,23 +970,26 @@ static void open_direct(void)
 
 /*
  * The first pages of the file are read, others are written.  In every other pair of rounds
- * it is the same memory many times over in one call, so that it is pinned for longer.
+ * it is the same memory many times over in one call, and call after call until the fork is
+ * over, so that it is pinned for most of that time.
  */
 static void act_direct(void)
 {
-	unsigned int n = duel.round / 2 % 2 ? MANY : 1, i;
+	unsigned int n = duel.goes_on ? MANY : 1, i;
 	struct iovec iov[MANY];
 	char *p = duel.p;
 	ssize_t ret;
 
 	for (i = 0; i < n; i++)
 		iov[i] = (struct iovec){ AT(duel.first), TESTED * PAGE };
-	if (duel.what == 1)
-		ret = preadv(direct_fd, iov, n, 0);
-	else
-		ret = pwritev(direct_fd, iov, n, MANY * TESTED * PAGE);
-	check(ret == (ssize_t)(n * TESTED * PAGE), "%s: %s", duel.what == 1 ? "preadv" : "pwritev",
-	      strerror(errno));
+	do {
+		if (duel.what == 1)
+			ret = preadv(direct_fd, iov, n, 0);
+		else
+			ret = pwritev(direct_fd, iov, n, MANY * TESTED * PAGE);
+		check(ret == (ssize_t)(n * TESTED * PAGE), "%s: %s",
+		      duel.what == 1 ? "preadv" : "pwritev", strerror(errno));
+	} while (duel.goes_on && !__atomic_load_n(&duel.forked, __ATOMIC_RELAXED));
 }
 
 /* Each word is of before or of the file, for a copy may be made in the midst of a transfer. */
@@ -1027,6 +1034,7 @@ static void fork_against_direct(void)
 
 		next_pages(p, round / 2, false);
 		duel.what = 1 + round % 2;
+		duel.goes_on = round / 2 % 2;
 		pid = duel_round(round);
 		if (!pid) {
 			if (duel.what == 1) {
