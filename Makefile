@@ -105,7 +105,7 @@ races: apply
 endurance: apply
 	@$(S)/build.sh debug
 	@$(S)/endurance.sh $(ARGS)
-	@$(if $(ARGS),:,$(S)/endurance.sh -c fork nomem)
+	@$(if $(filter -c%,$(ARGS)),:,$(S)/endurance.sh $(ARGS) -c fork nomem)
 
 load: apply
 	@$(S)/build.sh debug

@@ -81,13 +81,34 @@ watch_build() {
 # amount LOGS: seeds, and how much was done, as the tests have said it.
 amount() {
 	tr -d '\r' <"$1/verdict.log" | awk '
-		/^@begin / { name = $2; next }
+		# Cases that say no more than how many rounds are counted, the others printed.
+		function flush(title) {
+			if (said != "") print name ": " title said
+			said = ""
+		}
+		/^@begin / { flush(""); name = $2; next }
+		/^(not )?ok / { sub(/^(not )?ok [0-9]+ /, ""); flush($0 ": "); next }
 		!/^# / { next }
 		{ sub(/^# /, "") }
 		/^seed [0-9]/ { print name ": " $0 }
-		/^[0-9]+ rounds/ { rounds[name] += $1; sub(/^[0-9]+ rounds/, ""); kind[name] = $0; next }
+		/^[0-9]+ rounds:/ { rounds[name] += $1; said = said (said == "" ? "" : "; ") $0; next }
+		/^[0-9]+ rounds/ {
+			rounds[name] += $1
+			n = $1
+			sub(/^[0-9]+ rounds/, "")
+			sum[name, $0] += n
+			cases[name, $0]++
+			next
+		}
 		/^[0-9]+ ([a-z]+: .* shared|runs, )/ { print name ": " $0 }
-		END { for (name in rounds) print name ": " rounds[name] " rounds in all" kind[name] }' |
+		END {
+			flush("")
+			for (k in sum) {
+				split(k, of, SUBSEP)
+				print of[1] ": " sum[k] " rounds of " cases[k] " cases" of[2]
+			}
+			for (name in rounds) print name ": " rounds[name] " rounds in all"
+		}' |
 		sort -s -t: -k1,1
 }
 
