@@ -18,8 +18,8 @@
  *
  * What is bounded, always: one table with one page; two forks (one with N=2); an mm
  * writes once at most and then unmaps once, or does not write; X is truncated or
- * reclaimed once; GUP-fast tries once, in mm 0; and all come to their end.  What is
- * checked (scripts/model.sh):
+ * reclaimed once; GUP-fast tries once, in mm 0, for a reference or for a pin, and keeps
+ * it; and all come to their end.  What is checked (scripts/model.sh):
  *   -DN=2 -DGUP      two mms and GUP-fast; no fork of a sharer
  *   -DN=2 -DTHREAD   ... and instead of GUP-fast a second thread of mm 0, that writes
  *                    once at most, too
@@ -35,35 +35,41 @@
  *   one last sharer: rmap_finds(), drop(), and finish(), that T is freed
  *   changes in place reach all: cpu(), the read of X
  *   no reference by GUP through a shared table, and fork() finds those that there are:
- *     gup_fast(), the last step
+ *     gup_alone(), in the last step of gup_fast()
+ *   a page that may be pinned is never in a shared table: pin_alone(), in the last steps
+ *     of gup_fast() and of share()
  *   no reference is lost: finish()
  *   who copies leaves no page exclusive: cpu(), the write
- * Not here, but tested: allocations that fail (nomem), RSS (accounting), pinned pages,
- * which fork() copies (gup).
+ * Not here, but tested: allocations that fail (nomem), RSS (accounting), and that the
+ * child has a copy of a block with a pinned page (gup).
  *
- * Variants, each of which must break the assertion that is named (scripts/model.sh):
- *   NO_FLUSH         t_free    a leaver is dropped without a flush
- *   DROP_EARLY       t_free    ... or before it
- *   ONE_CPU          t_free    ... or only the first CPU of an mm is flushed
- *   KEEP_LEAVING     t_free    the last sharer does not flush those who are leaving
- *   ALL_LEAVE        x_in_t    the last sharer leaves, too
- *   INPLACE_SHARERS  x_free    an in-place change flushes sharers, but not who is leaving
- *   INPLACE_ONE      x_free    ... or only one sharer
- *   BATCH_ONE        x_free    reclaim remembers only one sharer for its batched flush
- *   BATCH_LATE       x_free    ... or flushes when it has let go of the page
- *   NO_RECHECK       gup_ref   GUP-fast does not look at the PMD entry again
- *   MARK_LATE        gup_ref   GUP-fast says too late that it has taken a reference, and
- *                              fork does not look for any
- *   COPY_EXCLUSIVE   own_x     a copy leaves the pages of both tables exclusive
- *   COUNT_FIRST      gup_ref   fork counts references before it changes the PMD entry
- *   SHARE_RW         tlb       the child's PMD entry is writable
- *   NO_FORK_FLUSH    st        fork does not flush the parent
- *   FORK_FLUSH_EXCL  st        ... unless the page is exclusive
- *   COUNT_UNLOCKED   t_free    a leaver counts the sharers before it takes the lock
- *   PMD_MOMENT       0         a break empties the PMD entry and fills it a moment later
- *   LOSE_REFERENCE   x_refs    a break takes no reference for the copy
- *   BREAK_NO_RECHECK owns      a break does not look at the PMD entry again with the locks,
- *                              and another thread has broken the table (with THREAD)
+ * Variants, each of which must break the assertion that is named, written as spin has it
+ * but for blanks and parentheses (scripts/model.sh):
+ *   NO_FLUSH         !t_free             a leaver is dropped without a flush
+ *   DROP_EARLY       !t_free             ... or before it
+ *   ONE_CPU          !t_free             ... or only the first CPU of an mm is flushed
+ *   KEEP_LEAVING     !t_free             the last sharer does not flush those who are leaving
+ *   ALL_LEAVE        rmap_way            the last sharer leaves, too
+ *   INPLACE_SHARERS  !x_free             an in-place change flushes sharers, but not who is leaving
+ *   INPLACE_ONE      !x_free             ... or only one sharer
+ *   BATCH_ONE        !x_free             reclaim remembers only one sharer for its batched flush
+ *   BATCH_LATE       !x_free             ... or flushes when it has let go of the page
+ *   NO_RECHECK       ref_is_seen         GUP-fast does not look at the PMD entry again
+ *   MARK_LATE        ref_is_seen         GUP-fast says too late that it has taken a reference, and
+ *                                        fork does not look for any
+ *   COPY_EXCLUSIVE   k==m||!own_x[k]     a copy leaves the pages of both tables exclusive
+ *   COUNT_FIRST      ref_is_seen         fork counts references before it changes the PMD entry
+ *   SHARE_RW         m==0||tlb[2]==0     the child's PMD entry is writable
+ *   NO_FORK_FLUSH    k==m||st[k]!=1      fork does not flush the parent
+ *   FORK_FLUSH_EXCL  k==m||st[k]!=1      ... unless the page is exclusive
+ *   COUNT_UNLOCKED   !t_free             a leaver counts the sharers before it takes the lock
+ *   PMD_MOMENT       0                   a break empties the PMD entry and fills it a moment later
+ *   LOSE_REFERENCE   refs_add_up         a break takes no reference for the copy
+ *   BREAK_NO_RECHECK owns[m]==pmd[m]==3  a break does not look at the PMD entry again with the
+ *                                        locks, and another thread has broken the table (with
+ *                                        THREAD)
+ *   NO_PINS          pin_is_seen         fork does not look for pins
+ *   PINS_FIRST       pin_is_seen         ... or only before it changes the PMD entry
  */
 #ifndef N
 #define N	3
@@ -101,6 +107,7 @@ byte x_refs;		/* refcount of X */
 bool x_free;
 bool excl;		/* PageAnonExclusive of X in T */
 bool gup_ref;		/* GUP-fast has a reference of mm 0's page */
+bool pinned;		/* ... that is a pin, or it is about to have one */
 bool mark;		/* MMF_HAS_GUP_REF of mm 0: cow_pte_gup_ref() */
 bool forking;		/* mmap_lock of mm @forker for writing, its VMA locks too */
 byte forker;
@@ -108,6 +115,8 @@ byte busy[N];		/* who has it for reading, or a VMA lock: until the sharer is dro
 byte ended;		/* processes that have come to their end */
 bool ptl;		/* fork holds the lock of T over several steps */
 hidden byte k;		/* scratch, inside of one step: no state */
+/* What is asserted, by a name that scripts/model.sh can compare */
+hidden byte rmap_way, refs_add_up, ref_is_seen, pin_is_seen;
 
 inline nr_sharers(n)
 {
@@ -136,7 +145,23 @@ inline flush(m)
 /* rmap finds T as long as it maps X: a PMD entry points to it */
 inline rmap_finds()
 {
-	assert(!x_in_t || t_reached)
+	rmap_way = !x_in_t || t_reached;
+	assert(rmap_way)
+}
+
+/* Whoever has a reference never sees writes of another sharer. */
+inline gup_alone()
+{
+	ref_is_seen = !(gup_ref && excl && x_in_t && st[0] == SHARER &&
+			(st[1] == SHARER || st[N - 1] == SHARER));
+	assert(ref_is_seen)
+}
+
+/* A shared table, and be it dormant, has no page that is pinned. */
+inline pin_alone()
+{
+	pin_is_seen = !(gup_ref && pinned && x_in_t && st[0] == SHARER);
+	assert(pin_is_seen)
 }
 
 inline put_page()
@@ -173,7 +198,8 @@ inline finish()
 	:: ended == PROCESSES ->
 #if !defined(SHARE_RW) && !defined(ALL_LEAVE) && !defined(COUNT_UNLOCKED)
 		/* what those do must be seen before the end */
-		assert(x_refs == x_in_t + x_own + gup_ref);
+		refs_add_up = x_refs == x_in_t + x_own + gup_ref;
+		assert(refs_add_up);
 		assert(t_free && !t_reached && !x_in_t && !x_own);
 		for (k : 0 .. N - 1) { assert(st[k] == OUT && !owns[k]) }
 #else
@@ -233,7 +259,13 @@ inline gather_leave(m)
 /* fork() looks at references only where somebody has said that there may be some. */
 #define has_refs(p)	(p == 0 && mark && x_refs > 1 + x_own)
 
-/* [share] cow_pte_fork(): mm @p shares with @c.  A private T becomes shared. */
+/* A page that is not exclusive is not pinned: GUP-fast has to find that out. */
+#define has_pins(p)	(p == 0 && mark && excl && pinned)
+
+/*
+ * [share] cow_pte_fork(): mm @p shares with @c.  A private T becomes shared, unless X may
+ * be pinned: then T is private again, and copied.
+ */
 inline share(p, c, last)
 {
 	atomic { !forking && !busy[p] -> forking = true; forker = p }
@@ -242,22 +274,35 @@ inline share(p, c, last)
 #ifdef COUNT_FIRST
 		atomic {
 			if
-			:: x_in_t && has_refs(p) -> excl = false
-			:: else
-			fi
-		}
-		atomic { pmd[p] = T_RO }
-#else
-		atomic { pmd[p] = T_RO }
-		/* smp_mb() */
-		atomic {
-			if
-			:: x_in_t && has_refs(p) -> excl = false
+			:: x_in_t && !has_pins(p) && has_refs(p) -> excl = false
 			:: else
 			fi
 		}
 #endif
-		atomic { st[p] = SHARER; ptl = false }
+#ifdef PINS_FIRST
+		atomic { pins = x_in_t && has_pins(p) }
+#endif
+		atomic { pmd[p] = T_RO }
+		/* smp_mb() */
+		atomic {
+#if !defined(PINS_FIRST) && !defined(NO_PINS)
+			pins = x_in_t && has_pins(p);
+#endif
+			if
+			:: pins -> pmd[p] = T_RW
+#ifndef COUNT_FIRST
+			:: !pins && x_in_t && has_refs(p) -> excl = false
+#endif
+			:: else
+			fi
+		}
+		atomic {
+			if
+			:: !pins -> st[p] = SHARER
+			:: else -> pins = false
+			fi;
+			ptl = false
+		}
 	:: pmd[p] != T_RW -> skip
 	fi;
 	atomic {
@@ -285,6 +330,7 @@ inline share(p, c, last)
 #endif
 #endif
 	atomic {
+		pin_alone();
 		alive[c] = true;
 		forking = false;
 		if
@@ -616,6 +662,10 @@ proctype gup_fast()
 		atomic {
 			if
 			:: x_in_t -> x_refs++; seen = T_RW
+#if !defined(MARK_LATE) && !defined(NO_RECHECK)
+			/* what these do wrong must be seen with a reference */
+			:: x_in_t -> x_refs++; pinned = true; seen = T_RW
+#endif
 			:: else -> seen = NONE
 			fi
 		}
@@ -624,8 +674,9 @@ proctype gup_fast()
 			atomic {
 #ifndef NO_RECHECK
 				if
-				:: pmd[0] == T_RW && x_in_t -> gup_ref = true
-				:: else -> put_page()
+				/* gup_must_unshare(): no pin of what others have, too */
+				:: pmd[0] == T_RW && x_in_t && (excl || !pinned) -> gup_ref = true
+				:: else -> pinned = false; put_page()
 				fi
 #else
 				gup_ref = true
@@ -639,15 +690,16 @@ proctype gup_fast()
 	:: else -> skip		/* slow GUP breaks first */
 	fi;
 	atomic {
-		/* whoever has a reference now never sees writes of another sharer */
-		assert(!(gup_ref && excl && x_in_t && st[0] == SHARER &&
-			 (st[1] == SHARER || st[N - 1] == SHARER)));
+		gup_alone();
+		pin_alone();
 		finish()
 	}
 }
 
 proctype fork()
 {
+	bool pins;
+
 #if N == 2
 	share(0, 1, true)
 #else
