@@ -14,13 +14,14 @@
 # selftests/userland/mm-results.
 # "compare" compares the lists of DIR (default: those that are kept) once more, without
 # a VM.
+# With kmemleak, if the .config beside an image has it.
 #
 # Environment: LINUX, BUILD, MEM, CPUS, ACCEL as for vm.sh; RUNS="patched" leaves out
 # what has been run before, and takes the lists of the flavour vm where there are none;
 # PROGRAMS="cow soft-dirty" runs and compares these, and leaves what the lists have of
 # the others.
-# Exit status: 0 the same, 1 not the same, 2 set-up or no lists, 5 a VM was lost, 125 a
-# build failed.
+# Exit status: 0 the same, 1 not the same, 2 set-up or no lists, 3 the patched kernel has
+# reported a bug or a leak, 5 a VM was lost, 125 a build failed.
 
 . "$(dirname "$0")/lib.sh"
 want_help "$@"
@@ -106,14 +107,23 @@ done
 printf '%s\n' "$out/bin" >"$out/programs"
 grep -E "${only:-.}" "$programs" >"$out/mm.list"
 
+reported=0
 for what in $runs; do
 	logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-mm-$what-XXXX")
 	note "${limits[2]} minutes: $what"
 	vm -p '^# [a-z]' -l "$logs" -k "${kernel[${what%[12]}]}" -t "${limits[1]}" -T $((limits[1] + 600)) -v /:host \
-		-a "numa=fake=2 SECONDS_EACH=${limits[0]}" \
+		-a "numa=fake=2 SECONDS_EACH=${limits[0]} $(kmemleak "${kernel[${what%[12]}]}")" \
 		-f "$out/programs:/programs" -f "$out/mm.list:/mm.list" \
 		run "$TOP/scripts/guest/mm-job" || true
-	"$TOP/scripts/judge.sh" "$logs" || die 5 "the $what kernel did not come to the end, see $logs"
+	s=0
+	"$TOP/scripts/judge.sh" "$logs" || s=$?
+	grep -q '^@done' "$logs/verdict.log" || die 5 "the $what kernel did not come to the end, see $logs"
+	case $what:$s in
+	*:0) ;;
+	base*:3) note "the kernel without the series has reported a bug or a leak, see $logs" ;;
+	*:3) reported=3 ;;
+	*) die 5 "the run of the $what kernel is not complete, see $logs" ;;
+	esac
 	# Of what was not run now, the list keeps what it has.
 	kept=
 	if [ -n "$only" ] && [ -f "$lists/results.$what" ]; then
@@ -132,3 +142,4 @@ for what in base1 base2; do
 	fi
 done
 compare "$lists"
+[ $reported -eq 0 ] || die 3 "the patched kernel has reported a bug or a leak, see above"
