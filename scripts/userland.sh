@@ -5,8 +5,8 @@
 #
 #   -k IMAGE    kernel image (default: build/linux/out-debug/arch/x86/boot/bzImage)
 #   FILE.job    shell scripts to do; without any, all of selftests/userland, and kernel
-#   kernel      compile files of the kernel's mm/, four at a time, as a build in
-#               out-FLAVOUR has done
+#   kernel      compile files of the kernel, four at a time, as a build in out-FLAVOUR
+#               has done: two of mm/, and 22 for which the compiler reads less
 #
 # The guest reads this machine's root directory over 9p and writes to memory.  Each
 # job of selftests/userland (shell, package tools, compiler, Python, Redis, gunicorn,
@@ -31,29 +31,40 @@ programs=$("$TOP/scripts/programs.sh" | tail -n 1)
 [ -n "$programs" ] || exit 125
 mkdir -p "$BUILD/logs"
 logs=$(mktemp -d "$BUILD/logs/$(date +%Y%m%d-%H%M%S)-userland-XXXX")
-# kernel_job: the commands that have made the smaller objects of mm/ go into a makefile;
+# smallest NUMBER DIRECTORY...: the objects there that are compiled soonest, of a build in
+# the current directory.  Headers are mostly read, a source is compiled, too.
+smallest() {
+	find "${@:2}" -name '.*.o.cmd' -exec awk '
+		/^source_.*\.c$/ { print FILENAME, $3, 20 }
+		/^  [^$ ]*\.h( |$)/ { print FILENAME, $1, 1 }' {} + >"$logs/reads"
+	cut -d ' ' -f 2 "$logs/reads" | sort -u | xargs stat -L -c '%n %s' 2>/dev/null >"$logs/sizes" || true
+	awk 'NR == FNR { size[$1] = $2; next }
+		{ work[$1] += size[$2] * $3; if ($3 > 1 && $2 in size) source[$1] = 1 }
+		END { for (o in source) print work[o], o }' "$logs/sizes" "$logs/reads" | sort -n |
+		sed -n 's/^[0-9]* \(.*\/\)\.\(.*\)\.o\.cmd$/\1\2/p' | awk -v n="$1" 'NR <= n'
+}
+# kernel_job: the commands that have made some smaller objects go into a makefile;
 # kbuild has quoted them for make.  Objects and lists go where the job is.
 kernel_job() {
-	local dir cmd name line n=0
+	local dir object name line n=0
 	# There the guest has its own.
 	case $LINUX in /tmp/* | /dev/* | /proc/* | /sys/*) return 0 ;; esac
 	for dir in "$LINUX"/out-debug "$LINUX"/out-vm "$LINUX"/out-*; do
 		[ ! -f "$dir/mm/.mmap.o.cmd" ] || break
 	done
 	[ -f "$dir/mm/.mmap.o.cmd" ] || return 0
-	while read -r _ name; do
-		cmd=$dir/mm/.$name.o.cmd
-		{ [ -f "$cmd" ] && [ -f "$LINUX/mm/$name.c" ]; } || continue
-		line=$(sed -n "s#^savedcmd_mm/$name\\.o := \\(ccache \\)\\?\\(.*\\) -c -o mm/$name\\.o \\([^ ;]*\\).*#\\2 -c -o /tmp/work/$name.o \\3#p" "$cmd")
+	while read -r object; do
+		name=${object//\//-}
+		line=$(sed -n "s#^savedcmd_$object\\.o := \\(ccache \\)\\?\\(.*\\) -c -o $object\\.o \\([^ ;]*\\).*#\\2 -c -o /tmp/work/$name.o \\3#p" \
+			"$dir/${object%/*}/.${object##*/}.o.cmd")
 		[ -n "$line" ] || continue
-		line=${line/-Wp,-MMD,mm\/.$name.o.d/-Wp,-MMD,\/tmp\/work\/$name.d}
+		line=${line/-Wp,-MMD,${object%\/*}\/.${object##*\/}.o.d/-Wp,-MMD,\/tmp\/work\/$name.d}
 		printf '%s.o:\n\tcd %s && %s\n' "$name" "$dir" "$line"
 		n=$((n + 1))
-		[ $n -lt 4 ] || break
-	done < <(cd "$LINUX/mm" && wc -c -- *.c | grep -v total | sed 's/\.c$//' | sort -n) >"$logs/rules"
+	done < <(cd "$dir" && smallest 2 mm && smallest 22 lib kernel fs block) >"$logs/rules"
 	[ -s "$logs/rules" ] || return 0
 	{
-		say "# Files of the kernel, as they were compiled in $dir."
+		say "# $n files of the kernel, as they were compiled in $dir."
 		say "cat >Makefile <<'RULES'"
 		cat "$logs/rules"
 		say RULES
@@ -72,6 +83,7 @@ sha256sum -- $objects
 JOB
 	} >"$logs/kernel.job"
 	files+=(-f "$logs/kernel.job")
+	note "kernel: $n objects, twice"
 }
 with_kernel() {
 	kernel_job
