@@ -31,23 +31,25 @@
 
 #define NR		2UL
 #define FEW		24UL
-/* pages behind these that are the same in every block, for KSM */
+/* pages behind these that are alike in groups of four, for KSM */
 #define ALIKE		8UL
 #define AT(n)		(p + (n) * PAGE)
+#define PM_PFN(entry)	((entry) & ((1ULL << 55) - 1))
 #define DELAY		"/sys/kernel/debug/cow_pte/delay_us"
 #define POINTS		"/sys/kernel/debug/cow_pte/delay_points"
 
 /* Memory before a round of one mm is of ORIGIN or OTHER in turn. */
 enum { ORIGIN = 1, OTHER, MINE = 5, LATER = 7, FILE_DATA = 9, FIRST_WRITE = 10 };
-enum { START, ACTED, LOOKED, LEAVE, STABLE, OVER, GATHERED, SWAPPED };
+enum { START, ACTED, LOOKED, LEAVE, STABLE, OVER, GATHERED, READY };
 
 /*
- * What the operations did, not only tried, in all rounds of a case: words of slots.  And
- * whether something is in swap in this round, and in how many there was.
+ * Words of slots: what the operations did, not only tried, in all rounds of a case; when
+ * the two of this round were at it; and how long each operation took the last time.
  */
 enum {
-	DID_MIGRATE = 40, DID_COLLAPSE, DID_MERGE, DID_SWAPOFF,
-	IN_SWAP, ROUNDS_IN_SWAP,
+	DID_RECLAIM = 20, DID_COMPACT, DID_MIGRATE, DID_COLLAPSE, DID_MERGE, DID_SWAPOFF,
+	SWAPOFF_FAILED, ROUNDS_IN_SWAP, MET,
+	BEGUN, ENDED = BEGUN + 2, TOOK = ENDED + 2,
 };
 
 static void did(unsigned int what, uint64_t n)
@@ -63,6 +65,22 @@ struct action {
 	unsigned int first, end;
 	enum { KEEPS, WRITES, ZEROES, UNMAPS, EXITS } leaves;
 };
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
+
+static void spin_ns(uint64_t ns)
+{
+	uint64_t end = now_ns() + ns;
+
+	while (now_ns() < end)
+		;
+}
 
 static void each_block(char *p, unsigned int who, void (*fn)(char *block, unsigned int who))
 {
@@ -177,43 +195,113 @@ static void act_mremap(char *p, unsigned int who)
 	each_block(p, who, move_block);
 }
 
+/* The entries of the pages of all blocks, of this process. */
+struct entries {
+	uint64_t v[NR * FEW];
+};
+
+static void entries_get(struct entries *e, char *p)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	unsigned long b;
+
+	check(fd >= 0, "pagemap: %s", strerror(errno));
+	for (b = 0; b < NR; b++)
+		check(pread(fd, e->v + b * FEW, sizeof(e->v) / NR,
+			    (uintptr_t)(p + b * BLOCK) / PAGE * sizeof(e->v[0])) ==
+		      sizeof(e->v) / NR, "pagemap: %s", strerror(errno));
+	close(fd);
+}
+
+static unsigned int in_swap(char *p)
+{
+	unsigned int out = 0, i;
+	struct entries e;
+
+	entries_get(&e, p);
+	for (i = 0; i < NR * FEW; i++)
+		out += !!(e.v[i] & PM_SWAP);
+	return out;
+}
+
+/* How many of them are in memory, and elsewhere than before.  Without privileges, none. */
+static unsigned int elsewhere(const struct entries *before, char *p)
+{
+	unsigned int nr = 0, i;
+	struct entries e;
+
+	entries_get(&e, p);
+	for (i = 0; i < NR * FEW; i++)
+		nr += e.v[i] & before->v[i] & PM_PRESENT &&
+		      PM_PFN(e.v[i]) != PM_PFN(before->v[i]);
+	return nr;
+}
+
+/*
+ * As much as the pages of a round.  The kernel may find less, which is EAGAIN and slow:
+ * it tries 16 times, so more is not asked for.
+ */
+static void reclaim(void)
+{
+	if (!plain && cgroup_write("memory.reclaim", "256K"))
+		check(errno == EAGAIN || errno == EINTR, "memory.reclaim: %s", strerror(errno));
+}
+
 static void act_reclaim(char *p, unsigned int who)
 {
-	unsigned int i;
+	unsigned int before = in_swap(p), i;
 
-	(void)p;
 	(void)who;
-	/* it may find less than that */
 	for (i = 0; i < 3; i++)
-		cgroup_write("memory.reclaim", "1M");
+		reclaim();
+	did(DID_RECLAIM, in_swap(p) > before);
 }
 
 static void act_compact(char *p, unsigned int who)
 {
-	(void)p;
+	struct entries before;
+
 	(void)who;
-	check(!write_file("/proc/sys/vm/compact_memory", "1"), "compact_memory");
+	entries_get(&before, p);
+	/* in plain mode this may run without being root, here and below */
+	check(!write_file("/proc/sys/vm/compact_memory", "1") || plain, "compact_memory: %s",
+	      strerror(errno));
+	did(DID_COMPACT, elsewhere(&before, p));
 }
 
 static void act_migrate(char *p, unsigned int who)
 {
 	void *pages[2 * NR];
-	int nodes[2 * NR], status[2 * NR];
+	int nodes[2 * NR], status[2 * NR], before[2 * NR];
 	unsigned int i, k;
 
+	memset(before, 0xff, sizeof(before));
 	for (k = 0; k < 2; k++) {
 		for (i = 0; i < 2 * NR; i++) {
 			pages[i] = AT((i / 2) * BLOCK_PAGES + i % 2 * 9);
 			nodes[i] = (who + k) % 2;
 		}
 		if (syscall(SYS_move_pages, 0, 2 * NR, pages, nodes, status, 4) < 0) {
-			check(errno == ENODEV || errno == ENOMEM, "move_pages: %s",
+			check(plain || errno == ENODEV || errno == ENOMEM, "move_pages: %s",
 			      strerror(errno));
 			continue;
 		}
+		/* where it was is known from the first time only */
 		for (i = 0; i < 2 * NR; i++)
-			did(DID_MIGRATE, status[i] == nodes[i]);
+			did(DID_MIGRATE, before[i] >= 0 && before[i] != nodes[i] &&
+					 status[i] == nodes[i]);
+		memcpy(before, status, sizeof(before));
 	}
+}
+
+static bool collapse(char *block)
+{
+	if (!madvise(block, BLOCK, MADV_COLLAPSE))
+		return true;
+	/* EINVAL: no entry that may be written to, or one that is not there for the moment */
+	check(errno == EINVAL || errno == EAGAIN || errno == ENOMEM || errno == EBUSY,
+	      "MADV_COLLAPSE: %s", strerror(errno));
+	return false;
 }
 
 /* First what has no entry that may be written to, and then what has one. */
@@ -222,10 +310,10 @@ static void act_collapse(char *p, unsigned int who)
 	unsigned long b;
 
 	madvise(p, NR * BLOCK, MADV_HUGEPAGE);
-	madvise(p + BLOCK, BLOCK, MADV_COLLAPSE);
+	collapse(p + BLOCK);
 	for (b = 0; b < NR; b++) {
 		fill(p, b * BLOCK_PAGES + 20, 1, MINE + who);
-		did(DID_COLLAPSE, !madvise(p + b * BLOCK, BLOCK, MADV_COLLAPSE));
+		did(DID_COLLAPSE, collapse(p + b * BLOCK));
 	}
 	madvise(p, NR * BLOCK, MADV_NOHUGEPAGE);
 }
@@ -281,20 +369,26 @@ static void act_merge(char *p, unsigned int who)
 	int tries;
 
 	(void)who;
-	madvise(p, BLOCK, MADV_MERGEABLE);
+	check(!madvise(p, BLOCK, MADV_MERGEABLE) || scans < 0, "MADV_MERGEABLE: %s",
+	      strerror(errno));
 	for (tries = 0; scans >= 0 && tries < 100 && ksm_scans() < scans + 3; tries++)
 		usleep(1000);
 	did(DID_MERGE, read_long("/proc/self/ksm_merging_pages") > 0);
-	madvise(p, BLOCK, MADV_UNMERGEABLE);
+	check(!madvise(p, BLOCK, MADV_UNMERGEABLE) || scans < 0, "MADV_UNMERGEABLE: %s",
+	      strerror(errno));
 }
 
+/* Both may be at it: then there is no swap, or not the one, for a while. */
 static void act_swapoff(char *p, unsigned int who)
 {
-	(void)p;
+	unsigned int out = in_swap(p);
+	int ret = cycle_swap();
+
 	(void)who;
-	/* both may be at it */
-	if (!cycle_swap())
-		did(DID_SWAPOFF, slots[IN_SWAP]);
+	check(plain || !ret || ret == -ENOMEM || ret == -EINTR || ret == -EBUSY ||
+	      ret == -EINVAL || ret == -ENODEV, "swapoff: %s", strerror(-ret));
+	did(SWAPOFF_FAILED, ret != 0);
+	did(DID_SWAPOFF, !ret && out);
 }
 
 /* References of GUP, taken for reading and for writing. */
@@ -339,36 +433,31 @@ static const struct action actions[] = {
 	{ "gup", act_gup, 3, 4, WRITES },
 };
 
-static void make_alike(char *p)
+/* Pages that are alike in groups of four. */
+static void fill_alike(char *p, unsigned long first, unsigned long nr, unsigned int owner)
 {
-	unsigned long b;
+	unsigned long n;
 
-	for (b = 0; b < NR; b++)
-		memset(AT(b * BLOCK_PAGES + FEW), 0x5a, ALIKE * PAGE);
+	for (n = first; n < first + nr; n++)
+		pattern_page(AT(n), n / 4, owner);
 }
 
-static void verify_alike_after(char *p)
+static void verify_alike(char *p, unsigned long first, unsigned long nr, unsigned int owner)
 {
-	unsigned long b, i;
+	unsigned long n;
 
-	for (b = 0; b < NR; b++)
-		for (i = FEW; i < FEW + ALIKE; i++) {
-			char *page = AT(b * BLOCK_PAGES + i);
-
-			check(page[0] == 0x5a && !memcmp(page, page + 1, PAGE - 1),
-			      "page %lu has changed", b * BLOCK_PAGES + i);
-		}
+	for (n = first; n < first + nr; n++)
+		check(page_is(AT(n), n / 4, owner), "page %lu is not of owner %u", n, owner);
 }
 
 static void verify_after(const struct action *a, char *p, unsigned int who)
 {
 	unsigned long b, first, i;
 
-	if (a->fn != act_munmap_all)
-		verify_alike_after(p);
-
 	for (b = 0; b < NR; b++) {
 		first = b * BLOCK_PAGES;
+		if (a->fn != act_munmap_all)
+			verify_alike(p, first + FEW, ALIKE, ORIGIN);
 		verify(p, first, a->first, ORIGIN);
 		if (a->end < FEW)
 			verify(p, first + a->end, FEW - a->end, ORIGIN);
@@ -389,42 +478,77 @@ static void spin(uint64_t n)
 		__asm__ volatile("" ::: "memory");
 }
 
-static pid_t start_actor(const struct action *a, char *p, unsigned int who,
-			 uint64_t wait, bool swaps)
+/*
+ * When one of the two begins.  At once, or almost, in one round of two; in the others at
+ * any moment while the other one is at it, if that takes as long as it took last.
+ */
+struct turn {
+	const struct action *a;
+	uint64_t spins, ns;
+};
+
+#define LONGEST_TURN	200000000ULL
+
+static uint64_t took(const struct action *a)
+{
+	uint64_t ns = slots[TOOK + (a - actions)];
+
+	return ns < LONGEST_TURN ? ns : LONGEST_TURN;
+}
+
+static struct turn turn_of(const struct action *a, const struct action *other, uint64_t *state)
+{
+	struct turn t = { .a = a, .spins = rnd(state) % 20000 };
+
+	if (rnd(state) % 2)
+		t.ns = rnd(state) % (took(other) + 1);
+	return t;
+}
+
+static pid_t start_actor(const struct turn *t, char *p, unsigned int who)
 {
 	pid_t pid = fork_sharing(NR);
 
 	if (pid)
 		return pid;
-	if (swaps)
-		await(SWAPPED, 1);
+	await(READY, 1);
 	spin_barrier(START, 3);
-	spin(wait);
-	a->fn(p, who);
+	spin(t->spins);
+	spin_ns(t->ns);
+	slots[BEGUN + who] = now_ns();
+	/* who exits does not say when that was over; it takes this long at least */
+	slots[ENDED + who] = slots[BEGUN + who] + 100000;
+	t->a->fn(p, who);
+	slots[ENDED + who] = now_ns();
+	slots[TOOK + (t->a - actions)] = slots[ENDED + who] - slots[BEGUN + who];
 	arrive(ACTED);
-	verify_after(a, p, who);
+	verify_after(t->a, p, who);
 	await(LOOKED, 1);
-	verify_after(a, p, who);
+	verify_after(t->a, p, who);
 	done();
 }
 
-/* Have pages of the tables that all of them share in swap. */
+/*
+ * Have pages of the tables that all of them share in swap.  Without the delays, which are
+ * for the race and not for what comes before it.
+ */
 static void swap_out(char *p)
 {
+	long delay = read_long(DELAY);
 	unsigned int tries;
 
-	slots[IN_SWAP] = 0;
-	for (tries = 0; tries < 5 && !slots[IN_SWAP]; tries++) {
-		cgroup_write("memory.reclaim", "1M");
-		slots[IN_SWAP] = smaps_kb(0, p, "Swap") > 0;
-	}
-	slots[ROUNDS_IN_SWAP] += slots[IN_SWAP];
+	if (delay >= 0)
+		write_file(DELAY, "0");
+	for (tries = 0; tries < 5 && !in_swap(p); tries++)
+		reclaim();
+	slots[ROUNDS_IN_SWAP] += in_swap(p) > 0;
+	if (delay >= 0)
+		write_file(DELAY, "%ld", delay);
 }
 
 static void one_round(const struct action *a, const struct action *b, uint64_t *state)
 {
-	bool swaps = !plain && (a->fn == act_swapoff || b->fn == act_swapoff);
-	uint64_t wait_a = rnd(state) % 20000, wait_b = rnd(state) % 20000;
+	struct turn turn_a = turn_of(a, b, state), turn_b = turn_of(b, a, state);
 	unsigned int acted = (a->leaves != EXITS) + (b->leaves != EXITS);
 	pid_t first, second, looker;
 	unsigned long i, looks;
@@ -432,13 +556,13 @@ static void one_round(const struct action *a, const struct action *b, uint64_t *
 
 	steps_reset();
 	p = map_blocks(NR);
-	for (i = 0; i < NR; i++)
+	for (i = 0; i < NR; i++) {
 		fill(p, i * BLOCK_PAGES, FEW, ORIGIN);
-	make_alike(p);
+		fill_alike(p, i * BLOCK_PAGES + FEW, ALIKE, ORIGIN);
+	}
 	looker = fork_sharing(NR);
 	if (!looker) {
-		if (swaps)
-			await(SWAPPED, 1);
+		await(READY, 1);
 		spin_barrier(START, 3);
 		for (looks = 0; looks < 3; looks++)
 			for (i = 0; i < NR; i++)
@@ -446,6 +570,7 @@ static void one_round(const struct action *a, const struct action *b, uint64_t *
 		await(ACTED, acted);
 		for (i = 0; i < NR; i++) {
 			verify(p, i * BLOCK_PAGES, FEW, ORIGIN);
+			verify_alike(p, i * BLOCK_PAGES + FEW, ALIKE, ORIGIN);
 			fill(p, i * BLOCK_PAGES, FEW, LATER);
 		}
 		arrive(LOOKED);
@@ -453,61 +578,82 @@ static void one_round(const struct action *a, const struct action *b, uint64_t *
 			verify(p, i * BLOCK_PAGES, FEW, LATER);
 		done();
 	}
-	first = start_actor(a, p, 0, wait_a, swaps);
-	/* it waits for the third one, so three share when the race begins */
-	second = start_actor(b, p, 1, wait_b, swaps);
-	if (swaps)
+	first = start_actor(&turn_a, p, 0);
+	second = start_actor(&turn_b, p, 1);
+	if (!plain && (a->fn == act_swapoff || b->fn == act_swapoff))
 		swap_out(p);
+	/* three share when the race begins, and this one is leaving or has left */
+	arrive(READY);
 	unmap_blocks(p, NR);
-	arrive(SWAPPED);
 	join(first);
 	join(second);
 	join(looker);
+	slots[MET] += slots[BEGUN] < slots[ENDED + 1] && slots[BEGUN + 1] < slots[ENDED];
+}
+
+/* What the rounds of a case did: the counts of the system from before them. */
+static struct {
+	struct events events;
+	bool ksm;
+} before_rounds;
+
+static void rounds_begin(void)
+{
+	if (!plain)
+		cgroup_enter();
+	before_rounds.ksm = settings_set(0, NR_KSM_SETTINGS);
+	events_get(&before_rounds.events);
 }
 
 /* What a case is about must have happened in it. */
-static void expect_done(const struct action *a, const struct events *before, long swapped)
+static void expect_done(const struct action *a)
 {
-	bool nodes = !access("/sys/devices/system/node/node1", F_OK);
+	const struct events *before = &before_rounds.events;
 
-	if (a->fn == act_reclaim) {
-		check(plain || !have_swap() || swapped > 0, "nothing was reclaimed");
+	if (plain)
+		return;
+	if (a->fn == act_reclaim && have_swap()) {
+		check(slots[DID_RECLAIM], "nothing was reclaimed");
 		expect_events(before, EV_INPLACE, >=, 1);
-	} else if (a->fn == act_migrate && nodes) {
+	} else if (a->fn == act_migrate && !access("/sys/devices/system/node/node1", F_OK)) {
 		check(slots[DID_MIGRATE], "no page has moved");
 		expect_events(before, EV_INPLACE, >=, 1);
 	} else if (a->fn == act_collapse &&
 		   !access("/sys/kernel/mm/transparent_hugepage", F_OK)) {
 		check(slots[DID_COLLAPSE], "nothing was collapsed");
-	} else if (a->fn == act_merge && ksm_scans() >= 0) {
+	} else if (a->fn == act_merge && before_rounds.ksm) {
 		check(slots[DID_MERGE], "KSM has merged nothing");
-	} else if (a->fn == act_swapoff && !plain && have_swap()) {
+	} else if (a->fn == act_swapoff && have_swap()) {
 		check(slots[ROUNDS_IN_SWAP], "nothing was swapped out");
 		check(slots[DID_SWAPOFF], "swapoff never had a page to read");
 	}
 }
 
-static void note_done(unsigned int n, const char *delays, long swapped)
+static void rounds_end(unsigned int n, const char *delays, const struct action *a,
+		       const struct action *b)
 {
-	note("%u rounds%s: %ld pages swapped out, moved %llu pages, collapsed %llu blocks, merged in %llu processes, in swap in %llu rounds, swapoff then %llu times",
-	     n, delays, swapped,
-	     (unsigned long long)slots[DID_MIGRATE], (unsigned long long)slots[DID_COLLAPSE],
-	     (unsigned long long)slots[DID_MERGE], (unsigned long long)slots[ROUNDS_IN_SWAP],
-	     (unsigned long long)slots[DID_SWAPOFF]);
+	unsigned long long v[MET + 1];
+	unsigned int i;
+
+	settings_back(0, NR_KSM_SETTINGS);
+	for (i = DID_RECLAIM; i <= MET; i++)
+		v[i] = slots[i];
+	note("%u rounds%s: both at once in %llu; reclaimed %llu times, compaction moved %llu pages and move_pages %llu, %llu blocks collapsed, merged %llu times, pages in swap in %llu, swapoff read some %llu times and failed %llu times",
+	     n, delays, v[MET], v[DID_RECLAIM], v[DID_COMPACT], v[DID_MIGRATE], v[DID_COLLAPSE],
+	     v[DID_MERGE], v[ROUNDS_IN_SWAP], v[DID_SWAPOFF], v[SWAPOFF_FAILED]);
+	expect_done(a);
+	if (b)
+		expect_done(b);
 }
 
 static void against_all(const struct action *a)
 {
-	long delay = read_long(DELAY), swapped = vmstat("pswpout");
-	struct events before;
+	long delay = read_long(DELAY);
 	const struct action *b;
 	unsigned int round, n = 0;
 	uint64_t state = seed;
 
-	if (!plain)
-		cgroup_enter();
-	settings_set(0, NR_KSM_SETTINGS);
-	events_get(&before);
+	rounds_begin();
 	for (round = 0; round < rounds(1); round++) {
 		/* a delay per page of a table: the long ones are not for every round */
 		if (delay >= 0)
@@ -517,10 +663,7 @@ static void against_all(const struct action *a)
 	}
 	if (delay >= 0)
 		write_file(DELAY, "%ld", delay);
-	settings_back(0, NR_KSM_SETTINGS);
-	swapped = vmstat("pswpout") - swapped;
-	note_done(n, delay >= 0 ? ", with delays" : "", swapped);
-	expect_done(a, &before, swapped);
+	rounds_end(n, delay >= 0 ? ", with delays" : "", a, NULL);
 }
 
 static const struct action *action_of(const char *name)
@@ -541,15 +684,11 @@ static void one_pair(const char *first, const char *second)
 {
 	static const int delays[] = { 0, 300, 0, 2000 };
 	const struct action *pair[] = { action_of(first), action_of(second) };
-	long delay = read_long(DELAY), swapped = vmstat("pswpout");
-	struct events before;
+	long delay = read_long(DELAY);
 	uint64_t state = seed;
 	unsigned int round;
 
-	if (!plain)
-		cgroup_enter();
-	settings_set(0, NR_KSM_SETTINGS);
-	events_get(&before);
+	rounds_begin();
 	for (round = 0; round < rounds(4); round++) {
 		if (delay >= 0)
 			write_file(DELAY, "%d", delays[round % 4]);
@@ -558,11 +697,7 @@ static void one_pair(const char *first, const char *second)
 	}
 	if (delay >= 0)
 		write_file(DELAY, "%ld", delay);
-	settings_back(0, NR_KSM_SETTINGS);
-	swapped = vmstat("pswpout") - swapped;
-	note_done(round, delay >= 0 ? ", half of them with delays" : "", swapped);
-	expect_done(pair[0], &before, swapped);
-	expect_done(pair[1], &before, swapped);
+	rounds_end(round, delay >= 0 ? ", half of them with delays" : "", pair[0], pair[1]);
 }
 
 /*
@@ -767,22 +902,6 @@ struct duel {
 };
 
 static struct duel duel;
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
-}
-
-static void spin_ns(uint64_t ns)
-{
-	uint64_t end = now_ns() + ns;
-
-	while (now_ns() < end)
-		;
-}
 
 static void *duel_thread(void *arg)
 {
@@ -1587,23 +1706,6 @@ static void fork_against_khugepaged(void)
 	check(huge, "khugepaged did nothing");
 	check(plain || shared, "the tables were never shared");
 	unmap_blocks(p, NR);
-}
-
-/* Pages that are alike in groups of four. */
-static void fill_alike(char *p, unsigned long first, unsigned long nr, unsigned int owner)
-{
-	unsigned long n;
-
-	for (n = first; n < first + nr; n++)
-		pattern_page(AT(n), n / 4, owner);
-}
-
-static void verify_alike(char *p, unsigned long first, unsigned long nr, unsigned int owner)
-{
-	unsigned long n;
-
-	for (n = first; n < first + nr; n++)
-		check(page_is(AT(n), n / 4, owner), "page %lu is not of owner %u", n, owner);
 }
 
 /*
