@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -49,7 +50,7 @@ enum { START, ACTED, LOOKED, LEAVE, STABLE, OVER, GATHERED, READY };
 enum {
 	DID_RECLAIM = 20, DID_COMPACT, DID_MIGRATE, DID_COLLAPSE, DID_MERGE, DID_SWAPOFF,
 	SWAPOFF_FAILED, ROUNDS_IN_SWAP, MET,
-	BEGUN, ENDED = BEGUN + 2, TOOK = ENDED + 2,
+	BEGUN, ENDED = BEGUN + 2, CPU_BEGUN = ENDED + 2, TOOK = CPU_BEGUN + 2,
 };
 
 static void did(unsigned int what, uint64_t n)
@@ -66,12 +67,17 @@ struct action {
 	enum { KEEPS, WRITES, ZEROES, UNMAPS, EXITS } leaves;
 };
 
-static uint64_t now_ns(void)
+static uint64_t clock_ns(clockid_t clock)
 {
 	struct timespec ts;
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
+	clock_gettime(clock, &ts);
 	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
+
+static uint64_t now_ns(void)
+{
+	return clock_ns(CLOCK_MONOTONIC);
 }
 
 static void spin_ns(uint64_t ns)
@@ -528,17 +534,39 @@ static pid_t start_actor(const struct turn *t, char *p, unsigned int who)
 	if (t->ns)
 		usleep(t->ns / 1000);
 	spin(t->spins);
+	slots[CPU_BEGUN + who] = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
 	slots[BEGUN + who] = now_ns();
-	/* who exits does not say when that was over; it takes this long at least */
-	slots[ENDED + who] = slots[BEGUN + who] + 100000;
 	t->a->fn(p, who);
 	slots[ENDED + who] = now_ns();
-	slots[TOOK + (t->a - actions)] = slots[ENDED + who] - slots[BEGUN + who];
 	arrive(ACTED);
 	verify_after(t->a, p, who);
 	await(LOOKED, 1);
 	verify_after(t->a, p, who);
 	done();
+}
+
+static uint64_t children_cpu_ns(void)
+{
+	struct rusage r;
+
+	getrusage(RUSAGE_CHILDREN, &r);
+	return (r.ru_utime.tv_sec + r.ru_stime.tv_sec) * 1000000000ULL +
+	       (r.ru_utime.tv_usec + r.ru_stime.tv_usec) * 1000ULL;
+}
+
+/* Who exits does not say when that was over, but has used so much CPU time for it at least. */
+static void join_actor(pid_t pid, const struct action *a, unsigned int who)
+{
+	uint64_t cpu = children_cpu_ns();
+
+	join(pid);
+	if (a->leaves == EXITS) {
+		cpu = children_cpu_ns() - cpu;
+		if (cpu < slots[CPU_BEGUN + who])
+			cpu = slots[CPU_BEGUN + who];
+		slots[ENDED + who] = slots[BEGUN + who] + cpu - slots[CPU_BEGUN + who];
+	}
+	slots[TOOK + (a - actions)] = slots[ENDED + who] - slots[BEGUN + who];
 }
 
 /*
@@ -598,8 +626,8 @@ static void one_round(const struct action *a, const struct action *b, uint64_t *
 	/* three share when the race begins, and this one is leaving or has left */
 	arrive(READY);
 	unmap_blocks(p, NR);
-	join(first);
-	join(second);
+	join_actor(first, a, 0);
+	join_actor(second, b, 1);
 	join(looker);
 	slots[MET] += slots[BEGUN] < slots[ENDED + 1] && slots[BEGUN + 1] < slots[ENDED];
 }
