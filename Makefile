@@ -105,7 +105,6 @@ races: apply
 endurance: apply
 	@$(S)/build.sh debug
 	@$(S)/endurance.sh $(ARGS)
-	@$(if $(filter -c%,$(ARGS)),:,$(S)/endurance.sh $(ARGS) -c fork nomem)
 
 load: apply
 	@$(S)/build.sh debug

@@ -1,5 +1,5 @@
 #!/bin/bash
-# endurance.sh - 10,000 forks under pressure, 1,000 sharers, 50 generations
+# endurance.sh - 10,000 forks under pressure, 1,000 sharers, 50 generations, forks that fail
 #
 # Usage: scripts/endurance.sh [-k IMAGE] [-a ARGS] [-c CASES] [-r PERCENT] [-s SEED]
 #                             [PROGRAM...]
@@ -10,9 +10,10 @@
 #   -r PERCENT  of the number of rounds (default 100)
 #   -s SEED     that an earlier run has printed
 #
-# Runs other test programs as long, too: -r 1000 races; -c pair: -r 25000 races has a
-# thousand rounds of each pair of operations that matters most.  With kmemleak, if the
-# .config beside the image has it.  A case may take two hours, all together six.
+# Without PROGRAM: endurance, and the forks of nomem if -c names no cases.  Runs other test
+# programs as long, too: -r 1000 races; -c pair: -r 25000 races has a thousand rounds of
+# each pair of operations that matters most.  With kmemleak, if the .config beside the image
+# has it.  A case may take two hours, all together six.
 #
 # Environment: LINUX, BUILD, MEM, CPUS, ACCEL as for vm.sh.
 # Exit status: that of judge.sh.
@@ -31,6 +32,12 @@ while getopts k:a:c:r:s: opt; do
 	esac
 done
 shift $((OPTIND - 1))
+if [ $# -eq 0 ] && [ -z "$cases" ]; then
+	programs=$("$TOP/scripts/programs.sh" | tail -n 1)
+	[ -n "$programs" ] || exit 125
+	cases=$("$programs/endurance" --list | paste -s -d '|')"|fork"
+	set -- endurance nomem
+fi
 [ $# -gt 0 ] || set -- endurance
 append+=" $(kmemleak "$image")"
 [ -z "$cases" ] || append+=" COW_PTE_TEST_CASES=\"$cases\""

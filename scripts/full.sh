@@ -32,7 +32,6 @@ mmtests           -          mmtests.sh
 mmtests-debug     -          mmtests.sh debug
 load              debug      load.sh
 endurance         debug      endurance.sh
-fork-failures     debug      endurance.sh -c fork nomem
 races             debug      endurance.sh -r 1000 races
 pairs             debug      endurance.sh -c pair: -r 25000 races
 fuzz              debug      fuzz.sh --seconds 3600
