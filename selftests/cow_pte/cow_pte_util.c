@@ -775,6 +775,15 @@ uint64_t pagemap(pid_t pid, void *addr)
 	return entry;
 }
 
+void mark_idle(int fd, uint64_t pfn)
+{
+	uint64_t word = 1ULL << pfn % 64;
+	ssize_t ret = pwrite(fd, &word, sizeof(word), pfn / 64 * 8);
+
+	check(ret == sizeof(word), IDLE_BITMAP ": wrote %zd bytes for page %#llx", ret,
+	      (unsigned long long)pfn);
+}
+
 long smaps_kb(pid_t pid, void *addr, const char *field)
 {
 	static char smaps[1 << 18];

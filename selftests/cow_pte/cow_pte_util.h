@@ -159,6 +159,7 @@ long event_delta(const struct events *since, enum cow_event ev);
 #define WINDOW_DROP	0x10	/* TLBs flushed, sharer not dropped */
 #define WINDOW_INPLACE	0x80	/* about to change an entry for all, lock held */
 #define WINDOW_CLEARED	0x100	/* entry cleared for all, new one not set, lock held */
+#define WINDOW_FAULT	0x200	/* entry read by a fault, without the lock */
 bool delay_windows(unsigned int us, unsigned int points);
 
 /* Ordering between the processes of a case: counters that can be waited for. */
@@ -223,6 +224,9 @@ long meminfo_kb(const char *field);
 long vmstat(const char *field);
 void vmstat_refresh(void);
 uint64_t pagemap(pid_t pid, void *addr);
+/* Idle page tracking: the bit of this page only, the others of the word are other people's */
+#define IDLE_BITMAP	"/sys/kernel/mm/page_idle/bitmap"
+void mark_idle(int fd, uint64_t pfn);
 #define PM_PRESENT	(1ULL << 63)
 #define PM_SWAP		(1ULL << 62)
 #define PM_FILE		(1ULL << 61)

@@ -980,18 +980,6 @@ static void soft_dirty_bits(void)
 
 /* ---- idle page tracking ---- */
 
-#define IDLE_BITMAP	"/sys/kernel/mm/page_idle/bitmap"
-
-/* The bit of this page only: the others of the word are other people's. */
-static void mark_idle(int fd, uint64_t pfn)
-{
-	uint64_t word = 1ULL << pfn % 64;
-	ssize_t ret = pwrite(fd, &word, sizeof(word), pfn / 64 * 8);
-
-	check(ret == sizeof(word), IDLE_BITMAP ": wrote %zd bytes for page %#llx", ret,
-	      (unsigned long long)pfn);
-}
-
 static bool is_idle(int fd, uint64_t pfn)
 {
 	uint64_t word;

@@ -1014,13 +1014,10 @@ static long minor_faults(void)
 	return usage.ru_minflt;
 }
 
-/* One fork with hints in the table, if the scan has come by; how many there were. */
-static long numa_hinted_fork(char *p)
+/* A private table with hints, if the scan has come by. */
+static void numa_hinted_table(char *p)
 {
-	struct events before;
-	long breaks, faults, hints;
 	unsigned int i;
-	pid_t pid;
 
 	numa_remote();
 	steps_reset();
@@ -1029,6 +1026,16 @@ static long numa_hinted_fork(char *p)
 	for (i = 0; vmstat("numa_pte_updates") < numa_updates + (long)BLOCK_PAGES; i++)
 		check(i < 20000, "nobody has come by");
 	numa_stop();
+}
+
+/* One fork with hints in the table, if the scan has come by; how many there were. */
+static long numa_hinted_fork(char *p)
+{
+	struct events before;
+	long breaks, faults, hints;
+	pid_t pid;
+
+	numa_hinted_table(p);
 	pid = fork_sharing(1);
 	if (!pid) {
 		/* page in what runs below, and leave the block alone */
@@ -1089,6 +1096,101 @@ static void numa_hints_from_before(void)
 	note("%ld hints, fork %u", hints, tries);
 	unmap_blocks(numa_witness, 1);
 	unmap_blocks(p, 1);
+}
+
+/* Every so many pages: a fault of each may last 20 ms. */
+#define HINT_STEP	8
+#define HINT_PAGES	(BLOCK_PAGES / HINT_STEP)
+
+/* Marks each page idle at the moment when the parent reads it, on another CPU. */
+static void mark_what_is_read(int fd, unsigned int cpu)
+{
+	cpu_set_t set;
+	unsigned int i;
+
+	memset(&set, 0xff, sizeof(set));
+	CPU_CLR(cpu, &set);
+	check(!sched_setaffinity(0, sizeof(set), &set), "sched_setaffinity");
+	for (i = 1; i <= HINT_PAGES; i++) {
+		await(READY, i);
+		mark_idle(fd, slots[0]);
+		arrive(DID);
+	}
+	done();
+}
+
+static long read_while_marked(int fd, char *p)
+{
+	uint64_t pfn[HINT_PAGES];
+	unsigned int cpu, i;
+	struct events before;
+	long breaks, faults;
+	pid_t pid;
+
+	numa_hinted_table(p);
+	for (i = 0; i < HINT_PAGES; i++)
+		pfn[i] = pagemap(0, AT(i * HINT_STEP)) & ((1ULL << 55) - 1);
+	check(!syscall(SYS_getcpu, &cpu, NULL, NULL), "getcpu");
+	pid = fork_sharing(1);
+	if (!pid)
+		mark_what_is_read(fd, cpu);
+	/* page in what runs below, and leave the block alone */
+	verify(numa_witness, 0, 1, ORIGIN);
+	delay_windows(20000, WINDOW_FAULT);
+	own_breaks();
+	minor_faults();
+	breaks = own_breaks();
+	events_get(&before);
+	faults = minor_faults();
+	for (i = 0; i < HINT_PAGES; i++) {
+		slots[0] = pfn[i];
+		arrive(READY);
+		verify(p, i * HINT_STEP, 1, ORIGIN);
+		await(DID, i + 1);
+	}
+	faults = minor_faults() - faults;
+	delay_windows(0, 0);
+	expect_own_breaks(breaks, 0);
+	/* a few may be others' */
+	expect_events(&before, EV_INPLACE, >=, faults - 4);
+	join(pid);
+	verify(p, 0, BLOCK_PAGES, ORIGIN);
+	fill(p, 0, BLOCK_PAGES, WRITER);
+	return faults;
+}
+
+/*
+ * The accessed bit of an entry may be cleared between the look of a fault at it and its
+ * lock: the hint is a hint still, and goes for all.
+ */
+static void hints_of_idle_pages(void)
+{
+	int fd = open(IDLE_BITMAP, O_WRONLY | O_CLOEXEC);
+	unsigned int tries = 0;
+	char *p;
+	long faults;
+
+	if (fd < 0)
+		skip_case("no " IDLE_BITMAP);
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		skip_case("one CPU");
+	if (!plain && !delay_windows(0, 0))
+		skip_case("no delays");
+	p = map_small_pages(1);
+	numa_witness = map_blocks(1);
+	fill(numa_witness, 0, 1, ORIGIN);
+	/* The bitmap knows what is in an LRU list, and the scan what is not where we run. */
+	numa_remote();
+	fill(p, 0, BLOCK_PAGES, ORIGIN);
+	check(!write_file("/proc/sys/vm/drop_caches", "1"), "drop_caches");
+	do {
+		check(tries++ < 50, "the scan never was in the block");
+		faults = read_while_marked(fd, p);
+	} while (!plain && faults < (long)HINT_PAGES / 2);
+	note("%ld faults, fork %u", faults, tries);
+	unmap_blocks(numa_witness, 1);
+	unmap_blocks(p, 1);
+	close(fd);
 }
 
 #define LRU_GEN		"/sys/kernel/debug/lru_gen"
@@ -2384,6 +2486,7 @@ static const struct cow_case cases[] = {
 	{ "DAMON", damon },
 	{ "NUMA balancing", numa_balancing },
 	{ "NUMA hints from before", numa_hints_from_before },
+	{ "hints of idle pages", hints_of_idle_pages },
 	{ "multi-gen LRU", lru_gen },
 	{ "a sharer that exits keeps nothing", exit_keeps_nothing },
 	{ "perf samples", perf_samples },
